@@ -1,0 +1,155 @@
+"""Image to feature maps.
+
+A backbone is named as torchvision (ResNets) or timm (everything else) names it. Two ways to use one:
+
+    pretrained  normalisation and early stages frozen, as the papers do; needs weights
+    scratch     everything learns, normalisation included; for small data without weights
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import timm
+import torch.nn.functional as F
+from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, window_partition, window_reverse
+from torch import Tensor, nn
+from torchvision.models import ResNet, get_model
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+
+@dataclass(frozen=True)
+class Backbone:
+    """Which network turns an image into maps, as a checkpoint stores it.
+
+    name      "resnet50", "swin_tiny_patch4_window7_224", or any other name that timm knows with feature maps
+    scratch   learn everything, instead of freezing normalisation and the early stages
+    dilation  keep the last stage at half the stride (DC5; ResNets only)
+    options   further arguments of the network's constructor in timm
+    """
+
+    name: str = "resnet50"
+    scratch: bool = False
+    dilation: bool = False
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def build(self, stages: int) -> nn.Module:
+        """The network, with random weights, that gives the maps of its last `stages` stages."""
+        if self.name.startswith("resnet") and self.name[6:] in ("18", "34", "50", "101", "152") and not self.options:
+            norm = nn.BatchNorm2d if self.scratch else FrozenBatchNorm2d
+            stride = {"replace_stride_with_dilation": [False, False, True]} if self.dilation else {}
+            return ResNetMaps(get_model(self.name, weights=None, norm_layer=norm, **stride), stages,
+                              frozen=not self.scratch)
+        if self.dilation:
+            raise ValueError(f"dilation is defined for ResNets, not for {self.name}")
+        if self.name.startswith("swin_"):
+            net = timm.create_model(self.name, num_classes=0, strict_img_size=False, always_partition=True,
+                                    **{"drop_path_rate": 0.2} | self.options)
+            return SwinMaps(net, stages, frozen=not self.scratch)
+        if not timm.is_model(self.name):
+            near = ", ".join(timm.list_models(f"*{self.name[:6]}*")[:5])
+            raise ValueError(f"timm knows no backbone {self.name!r}" + (f"; near it are {near}" if near else ""))
+        return TimmMaps(timm.create_model(self.name, features_only=True, **self.options), stages,
+                        frozen=not self.scratch)
+
+
+class ResNetMaps(nn.Module):
+    """Maps of the last stages of a torchvision ResNet, finest first; stem and first stage may be frozen."""
+
+    def __init__(self, body: ResNet, stages: int = 3, *, frozen: bool = True):
+        super().__init__()
+        self.stem = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
+        self.stages = nn.ModuleList([body.layer1, body.layer2, body.layer3, body.layer4])
+        self.first = 4 - stages
+        self.channels = [body.fc.in_features >> (3 - i) for i in range(self.first, 4)]
+        if frozen:
+            self.stem.requires_grad_(False)
+            self.stages[0].requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on."""
+        x, maps = self.stem(images), []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps[self.first:]
+
+
+class SwinMaps(nn.Module):
+    """Normalised maps of the last stages of a timm Swin, finest first, for images of any size (Liu et al., 2021).
+
+    Windows are padded before they are shifted and small maps are shifted like all others, as in detection code;
+    timm's own forward does both differently. Each output has a norm of its own.
+    """
+
+    def __init__(self, net: SwinTransformer, stages: int = 3, *, frozen: bool = True):
+        super().__init__()
+        self.patch_embed, self.layers = net.patch_embed, net.layers
+        self.first = len(net.layers) - stages
+        widths = [info["num_chs"] for info in net.feature_info]
+        self.channels = widths[self.first:]
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for width in self.channels)
+        if frozen:  # timm merges patches at the start of a stage, the reference at the end of the one before
+            for part in (self.patch_embed, self.layers[0], self.layers[1].downsample):
+                part.requires_grad_(False)
+
+    def forward(self, images: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on."""
+        side = self.patch_embed.patch_size[0]
+        height, width = images.shape[2:]
+        x = self.patch_embed(F.pad(images, (0, -width % side, 0, -height % side)))  # (B, H, W, C)
+        maps = []
+        for i, stage in enumerate(self.layers):
+            x = stage.downsample(x)
+            for block in stage.blocks:
+                x = _window_block(block, x)
+            if i >= self.first:
+                maps.append(self.norms[i - self.first](x).permute(0, 3, 1, 2).contiguous())
+        return maps
+
+
+def _window_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:
+    """A Swin block on a map (B, H, W, C) of any size: pad, shift, attend in windows, and back."""
+    height, width = x.shape[1:3]
+    (side, _), (shift, _) = block.window_size, block.shift_size
+    padded = F.pad(block.norm1(x), (0, 0, 0, -width % side, 0, -height % side))
+    shifted = padded.roll((-shift, -shift), (1, 2)) if shift else padded
+    windows = window_partition(shifted, block.window_size).flatten(1, 2)
+    windows = block.attn(windows, mask=block.get_attn_mask(shifted)).unflatten(1, block.window_size)
+    merged = window_reverse(windows, block.window_size, *shifted.shape[1:3])
+    merged = merged.roll((shift, shift), (1, 2)) if shift else merged
+    x = x + block.drop_path1(merged[:, :height, :width])
+    return x + block.drop_path2(block.mlp(block.norm2(x)))
+
+
+class TimmMaps(nn.Module):
+    """Maps of the last stages of any timm network that gives maps, finest first.
+
+    Frozen, its batch norms keep their statistics and everything before the stride of 8 does not learn.
+    """
+
+    def __init__(self, net: nn.Module, stages: int = 3, *, frozen: bool = True):
+        super().__init__()
+        self.net, self.stages, self.frozen = net, stages, frozen
+        self.channels = net.feature_info.channels()[-stages:]
+        if frozen:
+            before = net.feature_info.module_name()[-stages - 1]
+            for name, part in net.named_children():
+                part.requires_grad_(False)
+                if name == before.replace(".", "_"):
+                    break
+
+    def train(self, mode: bool = True) -> TimmMaps:
+        """As for any module, but frozen batch norms stay as they are."""
+        super().train(mode)
+        if self.frozen:
+            for part in self.modules():
+                if isinstance(part, nn.modules.batchnorm._BatchNorm):
+                    part.eval()
+        return self
+
+    def forward(self, images: Tensor) -> Sequence[Tensor]:
+        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on."""
+        return self.net(images)[-self.stages:]

@@ -1,0 +1,66 @@
+"""Tokens refine one another: one loop, in which a plan says which tokens each layer updates (selection.py)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from .heads import Head
+from .mlp import FeedForward
+from .structures import Pyramid, Selection, Stage
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """What the encoder hands on."""
+
+    memory: Pyramid
+    selection: Selection | None
+    stages: list[Stage]  # of the plan and of the layers' heads, if supervised
+
+
+class EncoderLayer(nn.Module):
+    """Read the memory, then think alone (Zhu et al., 2021, 4.1)."""
+
+    def __init__(self, attention: nn.Module, width: int = 256, inner: int = 1024, dropout: float = 0.1):
+        super().__init__()
+        self.attention = attention
+        self.feedforward = FeedForward(width, inner, dropout)
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor, memory: Pyramid) -> Tensor:
+        """Tokens (B, N, C) with their positions (B, N, C) and centers (B, N, 2) -> (B, N, C)."""
+        read, _ = self.attention(tokens + positions, centers, memory)
+        tokens = self.norm1(tokens + self.dropout(read))
+        return self.norm2(tokens + self.dropout(self.feedforward(tokens)))
+
+
+class Encoder(nn.Module):
+    """Layers that update the tokens of their plan. Heads, one for each layer but the last, serve training only."""
+
+    def __init__(self, layers: Sequence[EncoderLayer], plan: nn.Module, heads: Sequence[Head] = (), copies: int = 1):
+        super().__init__()
+        self.layers = nn.ModuleList(layers)
+        self.plan = plan
+        self.heads = nn.ModuleList(heads)
+        self.copies = copies
+
+    def forward(self, memory: Pyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
+        """The refined memory; every token that a layer does not update keeps its value for others to read."""
+        planned = self.plan(memory, len(self.layers), supervised=supervised, rho=rho)
+        stages = list(planned.stages)
+        previous, tokens = None, memory.values
+        for i, (layer, subset) in enumerate(zip(self.layers, planned.subsets, strict=True)):
+            if subset is not previous:  # else go on with the rows at hand: surplus rows live on only in them
+                tokens = subset.take(memory.values)
+                positions, centers = subset.take(memory.positions), subset.take(memory.grid.centers)
+                previous = subset
+            tokens = layer(tokens, positions, centers, memory)
+            memory = memory.with_values(subset.put(memory.values, tokens))
+            if supervised and i < len(self.heads):
+                prediction = self.heads[i].propose(tokens, subset.take(memory.grid.anchors))
+                stages.append(Stage(f"encoder.{i}", prediction, copies=self.copies))
+        return Encoded(memory, planned.selection, stages)

@@ -1,0 +1,37 @@
+"""What turns a hidden vector into classes and boxes."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+
+from .boxes import refine
+from .mlp import MLP
+from .structures import Prediction
+
+
+class Head(nn.Module):
+    """Classes, and boxes as a correction to where the query already is (Zhu et al., 2021, A.3).
+
+    `prior` is the probability that a fresh head gives each class; `log_side` lowers the logits of a fresh
+    head's widths and heights, so that boxes without an anchor start small.
+    """
+
+    def __init__(self, width: int, classes: int, *, prior: float = 0.01, log_side: float = 0.0):
+        super().__init__()
+        self.classify = nn.Linear(width, classes)
+        self.locate = MLP(width, width, width, 4)
+        nn.init.constant_(self.classify.bias, -math.log((1 - prior) / prior))
+        last = self.locate.layers[-1]
+        nn.init.zeros_(last.weight)
+        nn.init.zeros_(last.bias)
+        nn.init.constant_(last.bias[2:], log_side)
+
+    def forward(self, hidden: Tensor, reference: Tensor) -> Prediction:
+        """Hidden (B, Q, C) at reference (B, Q, 2 | 4) in [0, 1] -> classes and boxes."""
+        return Prediction(self.classify(hidden), refine(reference, self.locate(hidden)))
+
+    def propose(self, hidden: Tensor, anchors: Tensor) -> Prediction:
+        """As forward, from anchors (B, Q, 4) that are logits already, infinite where no box may start."""
+        return Prediction(self.classify(hidden), (anchors + self.locate(hidden)).sigmoid())

@@ -1,0 +1,94 @@
+"""Every supervised stage is matched and paid for in the same way."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torchvision.ops import sigmoid_focal_loss
+
+from ..boxes import giou, to_corners
+from ..structures import Matches, Output, Stage, Target
+from .matching import Matcher
+from .saliency import attention_kept, attention_map, saliency_loss
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Weighted losses by name; `total` is what to descend. `logged` is only to look at."""
+
+    terms: dict[str, Tensor]
+    logged: dict[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the terms."""
+        return torch.stack(list(self.terms.values())).sum()
+
+
+@dataclass(frozen=True)
+class Criterion:
+    """Weights of the losses (Zhu et al., 2021, A.4; Roh et al., 2022, 3.4); saliency 0 leaves the DAM unbuilt."""
+
+    classify: float = 2.0
+    box: float = 5.0
+    overlap: float = 2.0
+    saliency: float = 0.0
+    matcher: Matcher = Matcher()
+
+    def __call__(self, output: Output, targets: Sequence[Target]) -> Losses:
+        """Losses of an output that was made with the targets at hand."""
+        if not output.stages:
+            raise ValueError("this output has nothing to supervise; call the detector with targets")
+        objects = count_objects(targets)
+        open_stages = [stage for stage in output.stages if stage.matches is None]
+        found = iter(self.matcher(open_stages, targets))
+        terms, logged = {}, {}
+        for stage in output.stages:
+            matches = next(found) if stage.matches is None else stage.matches
+            terms |= {f"{stage.name}.{name}": loss for name, loss
+                      in self._set_losses(stage, targets, matches, objects * stage.copies).items()}
+        logged |= accuracy(output.stages[-1], targets, matches)
+        if output.selection is not None:
+            received = attention_map(output.samples, output.memory.grid)
+            kept = attention_kept(output.selection, received, output.memory.grid)
+            logged |= {f"attention_kept.{name}": share for name, share in kept.items()}
+            if self.saliency:
+                terms["saliency"] = self.saliency * saliency_loss(output.selection, received, output.memory)
+        return Losses(terms, logged)
+
+    def _set_losses(self, stage: Stage, targets: Sequence[Target], matches: Matches, objects: float,
+                    ) -> dict[str, Tensor]:
+        logits, boxes = stage.prediction.logits.float(), stage.prediction.boxes.float()
+        image = torch.cat([torch.full_like(query, i) for i, (query, _) in enumerate(matches)])
+        query = torch.cat([query for query, _ in matches])
+        labels = torch.cat([target.labels[item] for target, (_, item) in zip(targets, matches, strict=True)])
+        wanted = torch.zeros_like(logits)
+        wanted[image, query, torch.zeros_like(labels) if stage.agnostic else labels] = 1
+        found = boxes[image, query]
+        truth = torch.cat([target.boxes[item] for target, (_, item) in zip(targets, matches, strict=True)]).float()
+        return {
+            "class": self.classify * sigmoid_focal_loss(logits, wanted, reduction="sum") / objects,
+            "box": self.box * (found - truth).abs().sum() / objects,
+            "overlap": self.overlap * (1 - giou(to_corners(found), to_corners(truth))).sum() / objects,
+        }
+
+
+def count_objects(targets: Sequence[Target]) -> float:
+    """Objects of the batch, averaged over the processes of a distributed run, at least 1."""
+    count = torch.tensor(float(sum(len(target.labels) for target in targets)), device=targets[0].boxes.device)
+    if dist.is_available() and dist.is_initialized():
+        dist.all_reduce(count)
+        count /= dist.get_world_size()
+    return max(1.0, count.item())
+
+
+@torch.no_grad()
+def accuracy(stage: Stage, targets: Sequence[Target], matches: Matches) -> dict[str, Tensor]:
+    """Share of matched queries whose best class is the object's, in percent; 0 where nothing is matched."""
+    right = [stage.prediction.logits[i, query].argmax(-1) == target.labels[item]
+             for i, (target, (query, item)) in enumerate(zip(targets, matches, strict=True))]
+    return {"accuracy": 100 * torch.cat(right).float().mean().nan_to_num(0)}

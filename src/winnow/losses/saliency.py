@@ -1,0 +1,63 @@
+"""Teach a token scorer to prefer the tokens that the decoder reads (Roh et al., 2022, 3.3).
+
+The decoder attention map (DAM) is the attention that each token receives from all queries, heads and layers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..structures import Grid, Pyramid, Samples, Selection
+
+
+@torch.no_grad()
+def attention_map(samples: Sequence[Samples], grid: Grid) -> Tensor:
+    """The DAM (B, T), in float32. A sample gives its weight to the four tokens around it, in bilinear shares.
+
+    As in the reference, a token counts from its top left corner here, not from its centre as when it is read.
+    """
+    device = samples[0].weights.device
+    size = torch.tensor([(w, h) for h, w in grid.shapes], dtype=torch.float32, device=device)[:, None]  # (L, 1, 2)
+    start = torch.tensor(grid.starts[:-1], device=device)[:, None]                                      # (L, 1)
+    received = torch.zeros(len(samples[0].weights), grid.starts[-1], device=device)
+    for sample in samples:
+        place = sample.locations.float() * size
+        low = place.floor()
+        for corner in size.new_tensor([(0, 0), (0, 1), (1, 0), (1, 1)]):
+            token = low + corner
+            share = (1 - (place - token).abs()).prod(-1)
+            inside = ((token >= 0) & (token < size)).all(-1)
+            index = torch.where(inside, token[..., 1] * size[..., 0] + token[..., 0], 0).long() + start
+            received.scatter_add_(1, index.flatten(1), (sample.weights.float() * share * inside).flatten(1))
+    return received
+
+
+@torch.no_grad()
+def saliency_target(received: Tensor, padding: Tensor, counts: Tensor) -> Tensor:
+    """1 for the counts (B,) tokens of each image that received most, else 0: (B, T)."""
+    received = received.masked_fill(padding, received.min() - 1)
+    wanted = received.topk(int(counts.max()), 1).indices
+    rank = torch.arange(wanted.shape[1], device=wanted.device)
+    return torch.zeros_like(received).scatter(1, wanted, (rank < counts[:, None]).float())
+
+
+def saliency_loss(selection: Selection, received: Tensor, memory: Pyramid) -> Tensor:
+    """Binary cross-entropy between scores and target, averaged over all tokens, padding included."""
+    target = saliency_target(received, memory.padding, selection.chosen.sum(1))
+    return F.binary_cross_entropy_with_logits(selection.scores.float(), target)
+
+
+@torch.no_grad()
+def attention_kept(selection: Selection, received: Tensor, grid: Grid) -> dict[str, Tensor]:
+    """Share of the decoder's attention that falls on selected tokens, over all levels and for each.
+
+    As in the reference, surplus rows of smaller images count too. A level nobody looked at is left out of its mean.
+    """
+    kept = torch.zeros_like(received).scatter(1, selection.index, 1.0) * received
+    spans = {"all": slice(None)} | {str(i): slice(a, b) for i, (a, b) in enumerate(zip(grid.starts, grid.starts[1:],
+                                                                                       strict=False))}
+    return {name: (kept[:, span].sum(1) / received[:, span].sum(1)).nanmean() for name, span in spans.items()}

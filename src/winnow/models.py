@@ -1,0 +1,98 @@
+"""Every model by name, and how a name or a checkpoint's settings become a detector."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, is_dataclass
+from typing import Any
+
+from torch import nn
+
+from . import papers
+from .backbone import Backbone
+from .detector import Detector
+from .structures import Size
+
+
+@dataclass(frozen=True)
+class Named:
+    """A model that a user can name.
+
+    paper     the function in winnow.papers that composes it
+    settings  that function's arguments, as plain data
+    recipe    how it trains, by its name in winnow.training.recipes
+    ap        published COCO val2017 AP, where there is one
+    """
+
+    name: str
+    paper: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    recipe: str = "deformable"
+    ap: float | None = None
+
+
+SWIN = {"name": "swin_tiny_patch4_window7_224"}
+
+# Small enough for two CPU cores: a thin ResNet that learns from scratch, three levels, short stacks.
+TINY = Named(
+    "sparse-detr-tiny", "sparse_detr",
+    {
+        "rho": 0.2, "queries": 60, "denoising": 30, "copies": 4,
+        "backbone": {"name": "resnet10t", "scratch": True, "options": {}},
+        "size": {"width": 128, "heads": 4, "feedforward": 256, "encoder_layers": 3, "decoder_layers": 3,
+                 "encoder_points": 4, "decoder_points": 4, "levels": 4, "dropout": 0.0},
+    },
+    recipe="small",
+)
+
+MODELS: dict[str, Named] = {model.name: model for model in [
+    TINY,
+    Named("deformable-detr-r50", "deformable_detr", ap=44.5),
+    Named("deformable-detr-refine-r50", "deformable_detr", {"refine": True}, ap=46.2),
+    Named("deformable-detr-two-stage-r50", "deformable_detr", {"refine": True, "two_stage": True}, ap=46.9),
+    Named("deformable-detr-swint", "deformable_detr", {"backbone": SWIN}, ap=45.7),
+    Named("efficient-detr-r50", "efficient_detr", ap=46.0),
+    Named("efficient-detr-swint", "efficient_detr", {"backbone": SWIN}, ap=48.0),
+    Named("sparse-detr-r50", "sparse_detr", {"rho": 0.1}, ap=45.3),
+    Named("sparse-detr-swint", "sparse_detr", {"rho": 0.1, "backbone": SWIN}, ap=48.2),
+    *(Named(f"sparse-detr-r50-rho{percent}", "sparse_detr", {"rho": percent / 100}, ap=ap)
+      for percent, ap in zip((10, 20, 30, 40, 50), (45.3, 45.6, 46.0, 46.2, 46.3), strict=True)),
+    *(Named(f"sparse-detr-scrl-r50-rho{percent}", "sparse_detr", {"rho": percent / 100}, ap=ap)
+      for percent, ap in zip((10, 20, 30, 40, 50), (46.9, 47.2, 47.4, 47.7, 47.9), strict=True)),
+    *(Named(f"sparse-detr-swint-rho{percent}", "sparse_detr", {"rho": percent / 100, "backbone": SWIN}, ap=ap)
+      for percent, ap in zip((10, 20, 30, 40, 50), (48.2, 48.8, 49.1, 49.2, 49.3), strict=True)),
+]}
+
+
+def find(name: str) -> Named:
+    """The model of that name; a ValueError names the nearest ones."""
+    if name in MODELS:
+        return MODELS[name]
+    near = difflib.get_close_matches(name, MODELS, n=3) or sorted(MODELS)[:5]
+    raise ValueError(f"there is no model named {name!r}; did you mean {', '.join(near)}?")
+
+
+def build(paper: str, settings: Mapping[str, Any]) -> Detector:
+    """A detector with random weights from a paper's name and its settings as plain data."""
+    if paper not in papers.__all__:
+        raise ValueError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
+    arguments = dict(settings)
+    for key, kind in (("size", Size), ("backbone", Backbone)):
+        if isinstance(arguments.get(key), Mapping):
+            arguments[key] = kind(**arguments[key])
+    try:
+        detector: Detector = getattr(papers, paper)(**arguments)
+    except TypeError as error:
+        raise ValueError(f"{paper} does not take these settings: {error}") from error
+    return detector
+
+
+def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings as plain data that JSON can hold; a ready-made backbone module can't be described."""
+    described = {}
+    for key, value in settings.items():
+        if isinstance(value, nn.Module):
+            raise ValueError(f"{key} is a module, which a checkpoint can't describe; pass its name or a Backbone")
+        described[key] = asdict(value) if is_dataclass(value) and not isinstance(value, type) else value
+    return described

@@ -1,0 +1,50 @@
+"""Feature maps to a pyramid of tokens of one width."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from .positions import SinePositions
+from .structures import Batch, Grid, Pyramid, shrink_padding
+
+
+class Neck(nn.Module):
+    """Project each map to `width`, and stride further maps from the last (Zhu et al., 2021, A.2)."""
+
+    def __init__(self, channels: Sequence[int], width: int = 256, levels: int = 4,
+                 positions: nn.Module | None = None):
+        super().__init__()
+        if levels < len(channels):
+            raise ValueError(f"{levels} levels can't hold {len(channels)} maps; ask the backbone for fewer stages")
+        more = levels - len(channels)
+        self.project = nn.ModuleList(self._projection(c, width, 1) for c in channels)
+        self.shrink = nn.ModuleList(self._projection(c, width, 3) for c in ([channels[-1]] + [width] * more)[:more])
+        self.positions = positions or SinePositions(width)
+        self.level = nn.Parameter(torch.randn(levels, width))
+
+    @staticmethod
+    def _projection(channels: int, width: int, kernel: int) -> nn.Sequential:
+        conv = nn.Conv2d(channels, width, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
+        nn.init.xavier_uniform_(conv.weight)
+        nn.init.zeros_(conv.bias)
+        return nn.Sequential(conv, nn.GroupNorm(32, width))
+
+    def forward(self, maps: Sequence[Tensor], batch: Batch) -> Pyramid:
+        """Maps (B, C_l, H_l, W_l), finest first, of a batch -> its pyramid."""
+        levels = [project(x) for project, x in zip(self.project, maps, strict=True)]
+        x = maps[-1]  # the first further level strides the raw map, the next ones what came before
+        for shrink in self.shrink:
+            x = shrink(x)
+            levels.append(x)
+        outside = shrink_padding(batch.padding(), [x.shape[2:] for x in levels])
+        device = maps[0].device
+        places = [self.positions(mask.to(device)) + level for mask, level in zip(outside, self.level, strict=True)]
+        return Pyramid(
+            values=torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1),
+            positions=torch.cat([place.flatten(1, 2) for place in places], 1).to(maps[0].dtype),
+            padding=torch.cat([mask.flatten(1) for mask in outside], 1).to(device),
+            grid=Grid.of(outside, device),
+        )

@@ -1,0 +1,67 @@
+"""Deformable DETR: every query and every token reads a few learned places instead of the whole image.
+
+Zhu, Su, Lu, Li, Wang, Dai. ICLR 2021. The base of the family; Efficient and Sparse DETR compose the same parts.
+"""
+
+from __future__ import annotations
+
+from torch import nn
+
+from ..attention import DeformableAttention
+from ..backbone import Backbone
+from ..decoder import Decoder, DecoderLayer
+from ..detector import Detector
+from ..encoder import Encoder, EncoderLayer
+from ..heads import Head
+from ..losses import Criterion
+from ..neck import Neck
+from ..proposals import ProposalProjection
+from ..queries import LearnedQueries, ProposalQueries
+from ..selection import Everything
+from ..structures import Size
+
+
+def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Backbone | nn.Module = "resnet50",
+                    refine: bool = False, two_stage: bool = False, separate_heads: bool | None = None,
+                    size: Size = Size()) -> Detector:
+    """The plain model; `refine` moves boxes layer by layer, `two_stage` starts queries at proposals (A.4).
+
+    `separate_heads` gives each layer a head of its own, by default where boxes are refined.
+    """
+    separate = refine if separate_heads is None else separate_heads
+    maps = as_maps(backbone, size)
+    first = Head(size.width, classes, log_side=0.0 if two_stage else -2.0)  # without proposals, boxes start small
+    further = size.decoder_layers - 1 if separate else 0
+    start = ProposalQueries(
+        queries, Head(size.width, classes) if separate else first, ProposalProjection(size.width), size.width,
+        start="box", specific=False,
+    ) if two_stage else LearnedQueries(queries, size.width)
+    return Detector(
+        maps,
+        Neck(maps.channels, size.width, size.levels),
+        Encoder(encoder_layers(size), plan=Everything()),
+        start,
+        Decoder(decoder_layers(size), [first, *(Head(size.width, classes) for _ in range(further))],
+                refine=refine or two_stage),
+        Criterion(),
+    )
+
+
+def as_maps(backbone: str | Backbone | nn.Module, size: Size) -> nn.Module:
+    """A backbone by name, by description, or as it is; one level reads the last stage only."""
+    if isinstance(backbone, nn.Module):
+        return backbone
+    described = Backbone(backbone) if isinstance(backbone, str) else backbone
+    return described.build(stages=1 if size.levels == 1 else 3)
+
+
+def encoder_layers(size: Size) -> list[EncoderLayer]:
+    """The family's encoder layers."""
+    return [EncoderLayer(DeformableAttention(size.width, size.heads, size.levels, size.encoder_points),
+                         size.width, size.feedforward, size.dropout) for _ in range(size.encoder_layers)]
+
+
+def decoder_layers(size: Size) -> list[DecoderLayer]:
+    """The family's decoder layers."""
+    return [DecoderLayer(DeformableAttention(size.width, size.heads, size.levels, size.decoder_points),
+                         size.width, size.heads, size.feedforward, size.dropout) for _ in range(size.decoder_layers)]

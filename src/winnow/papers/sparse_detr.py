@@ -1,0 +1,61 @@
+"""Sparse DETR: update only the encoder tokens that the decoder is likely to read.
+
+Roh, Shin, Shin, Kim. ICLR 2022. Efficient DETR, with three changes: a scorer picks a share rho of the tokens (3.2),
+the decoder's attention teaches it (3.3), and every encoder layer but the last predicts too while training (3.4).
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import nn
+
+from ..backbone import Backbone
+from ..decoder import Decoder
+from ..denoising import Denoiser
+from ..detector import Detector
+from ..encoder import Encoder
+from ..heads import Head
+from ..losses import Criterion
+from ..neck import Neck
+from ..proposals import ProposalProjection
+from ..queries import ProposalQueries
+from ..selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
+from ..structures import Size
+from .deformable_detr import as_maps, decoder_layers, encoder_layers
+
+ScorerName = Literal["dam", "objectness", "random"]
+
+
+def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
+                backbone: str | Backbone | nn.Module = "resnet50", scorer: ScorerName = "dam",
+                encoder_heads: bool = True, denoising: int = 0, copies: int = 1, size: Size = Size()) -> Detector:
+    """Keep the share `rho` of the tokens, ranked by a scorer; rho 0 updates all of them.
+
+    scorer         "dam" learns from the decoder's attention; "objectness" and "random" are the paper's comparisons
+    encoder_heads  layers of the encoder predict while training
+    denoising      pairs of noisy objects that train the decoder too; not in the paper, 0 leaves them out
+    copies         predictions that each object asks of tokens; more than one is not in the paper
+    """
+    def head() -> Head:
+        return Head(size.width, classes)
+
+    maps = as_maps(backbone, size)
+    project = ProposalProjection(size.width)  # one for scoring and for proposing, as in the reference
+    proposals = ProposalQueries(queries, head(), project, size.width, copies=copies)
+    scorers = {
+        "dam": lambda: SaliencyScorer(project, size.width),
+        "objectness": lambda: ObjectnessScorer(project, head()),
+        "random": RandomScorer,
+    }
+    return Detector(
+        maps,
+        Neck(maps.channels, size.width, size.levels),
+        Encoder(encoder_layers(size),
+                plan=TopTokens(rho, scorers[scorer]()) if rho else Everything(),
+                heads=[head() for _ in range(size.encoder_layers - 1)] if encoder_heads else [], copies=copies),
+        proposals,
+        Decoder(decoder_layers(size), [head() for _ in range(size.decoder_layers)], refine=True),
+        Criterion(saliency=1.0 if rho and scorer == "dam" else 0.0),
+        Denoiser(classes, proposals.place, size.width, budget=denoising) if denoising else None,
+    )

@@ -1,0 +1,80 @@
+"""Where queries come from: learned once for all images, or proposed by each image's tokens."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from torch import Tensor, nn
+
+from .heads import Head
+from .mlp import start_xavier
+from .positions import encode_boxes
+from .proposals import ProposalProjection
+from .structures import Pyramid, Queries, Stage
+
+
+class LearnedQueries(nn.Module):
+    """The same learned content, position and reference point for every image (Zhu et al., 2021, 4.1)."""
+
+    def __init__(self, count: int, width: int = 256):
+        super().__init__()
+        self.position, self.content = nn.Embedding(count, width), nn.Embedding(count, width)
+        self.reference_points = nn.Linear(width, 2)
+        nn.init.xavier_uniform_(self.reference_points.weight)
+        nn.init.zeros_(self.reference_points.bias)
+
+    def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
+        """Queries for each image; nothing to supervise."""
+        batch = len(memory.values)
+        position = self.position.weight.expand(batch, -1, -1)
+        reference = self.reference_points(position).sigmoid()
+        return Queries(self.content.weight.expand(batch, -1, -1), reference, position), []
+
+
+class ProposalQueries(nn.Module):
+    """The tokens that look most like an object become queries (Zhu et al., 2021, A.4; Yao et al., 2021).
+
+    start     a query's content comes from the "box" it proposes (Deformable DETR) or is its token of the
+              "memory" (Efficient and Sparse DETR).
+    specific  the first stage knows all classes; otherwise class 0 stands for any object.
+    """
+
+    def __init__(self, count: int, head: Head, project: ProposalProjection, width: int = 256, *,
+                 start: Literal["box", "memory"] = "memory", specific: bool = True, copies: int = 1):
+        super().__init__()
+        self.count, self.start, self.specific, self.copies = count, start, specific, copies
+        self.head, self.project = head, project
+        out = 2 * width if start == "box" else width
+        self.place = nn.Sequential(nn.Linear(512, out), nn.LayerNorm(out))
+        start_xavier(self.place[0])
+
+    def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
+        """Queries at the best proposals (their boxes carry no gradient), and all proposals if supervised."""
+        tokens, anchors = self.project(memory.values, memory.grid), memory.grid.anchors
+        if self.count > tokens.shape[1]:
+            raise ValueError(f"{self.count} queries were asked of {tokens.shape[1]} tokens; "
+                             f"use larger images or fewer queries")
+        if supervised:
+            every = self.head.propose(tokens, anchors)
+            best = self._best(every.logits)
+            boxes = _rows(every.boxes, best)
+            stages = [Stage("proposals", every, agnostic=not self.specific, copies=self.copies)]
+        else:  # boxes are needed of the best tokens only
+            best = self._best(self.head.classify(tokens))
+            boxes = (_rows(anchors, best) + self.head.locate(_rows(tokens, best))).sigmoid()
+            stages = []
+        boxes = boxes.detach()
+        place = self.place(encode_boxes(boxes))
+        if self.start == "box":
+            position, content = place.chunk(2, -1)
+            return Queries(content, boxes, position), stages
+        return Queries(_rows(memory.values, best), boxes, place), stages
+
+    def _best(self, logits: Tensor) -> Tensor:
+        scores = logits.amax(-1) if self.specific else logits[..., 0]
+        return scores.topk(self.count, 1).indices
+
+
+def _rows(x: Tensor, index: Tensor) -> Tensor:
+    """Rows index (B, Q) of x (B, T, C)."""
+    return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))
