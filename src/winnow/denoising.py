@@ -25,6 +25,7 @@ class Noise:
 
     queries: Queries
     matches: Matches
+    groups: int  # positive copies of each object
 
     def join(self, queries: Queries) -> Queries:
         """Noisy queries first; the others see none of them, and groups see only themselves."""
@@ -81,7 +82,8 @@ class Denoiser(nn.Module):
         boxes = self._jitter(boxes.view(batch, groups, 2, widest, 4)).view(batch, slots, 4)
         group = torch.arange(slots, device=device) // (2 * widest)
         hidden_from = group[:, None] != group
-        return Noise(Queries(self.label(labels), boxes, self.place(encode_boxes(boxes)), hidden_from), matches)
+        return Noise(Queries(self.label(labels), boxes, self.place(encode_boxes(boxes)), hidden_from),
+                     matches, groups)
 
     def _jitter(self, boxes: Tensor) -> Tensor:
         """Move corners by up to half a box for positives, by half to a whole one for negatives."""

@@ -36,7 +36,8 @@ class Detector(nn.Module):
 
         predictions, samples, stages = decoded.predictions, decoded.samples, encoded.stages + proposed
         if noise:
-            stages += [Stage(f"denoising.{i}", noise.noisy(each), noise.matches) for i, each in enumerate(predictions)]
+            stages += [Stage(f"denoising.{i}", noise.noisy(each), noise.matches, copies=noise.groups)
+                       for i, each in enumerate(predictions)]
             predictions, samples = [noise.clean(p) for p in predictions], [noise.clean(s) for s in samples]
         if supervised:
             stages += [Stage(f"decoder.{i}", each) for i, each in enumerate(predictions)]

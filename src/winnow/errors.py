@@ -1,0 +1,15 @@
+"""What goes wrong for a user, told in one line. The command line shows these without a traceback."""
+
+from __future__ import annotations
+
+
+class WinnowError(Exception):
+    """Base of the errors that a message explains better than a traceback."""
+
+
+class UsageError(WinnowError):
+    """The call can't be carried out: a missing file, an unknown name, weights that do not fit. Exit code 2."""
+
+
+class DataError(WinnowError):
+    """The data is not in order: a broken image, a wrong annotation. Exit code 1."""

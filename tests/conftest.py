@@ -1,0 +1,27 @@
+"""Where tests find the shared data and golden numbers, and what they say when those are missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+SHARED = Path(os.environ.get("WINNOW_SHARED", Path(__file__).parents[2] / "shared"))
+GOLDEN = Path(os.environ.get("WINNOW_GOLDEN", SHARED / "golden"))
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder of real data and specifications."""
+    if not (SHARED / "data").is_dir():
+        pytest.skip(f"needs the shared data folder, not found at {SHARED}; set WINNOW_SHARED")
+    return SHARED
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    """The folder of golden numbers."""
+    if not GOLDEN.is_dir():
+        pytest.skip(f"needs the folder of golden numbers, not found at {GOLDEN}; set WINNOW_GOLDEN")
+    return GOLDEN
