@@ -1,0 +1,180 @@
+"""The data set of `winnow demo`: shapes among straw, made on the spot from a seed.
+
+Five shapes of many sizes lie on a floor strewn with straw and crumbs, cover one another and wear any colour, so that
+size, colour and place say nothing about the class, and most tokens are background that is not plain.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+Point = tuple[float, float]
+Box = tuple[float, float, float, float]  # x y width height
+CLASSES = ("disc", "ring", "square", "triangle", "star")
+SHARPNESS = 2  # pictures are drawn this much larger, then reduced
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What a picture holds. Sizes are in pixels, shares in [0, 1]."""
+
+    width: int = 256
+    height: int = 192
+    objects: tuple[int, int] = (2, 8)
+    smallest: int = 12
+    largest: int = 110
+    straws: int = 40
+    crumbs: int = 60
+    empty: float = 0.02           # share of pictures without any object
+    hidden: float = 0.65          # an object that others cover more than this is not drawn
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """A picture and the boxes (x, y, width, height) of what can be seen of its objects."""
+
+    image: Image.Image
+    labels: list[int]
+    boxes: list[Box]
+
+
+def write_data(root: Path, *, train: int = 600, val: int = 100, seed: int = 0, recipe: Recipe = Recipe(),
+               progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+    """Fill root with images/ and annotations/instances_{train,val}.json, and return it.
+
+    The same arguments give the same files; a folder that was made from them already is left as it is.
+    """
+    wanted = {"train": train, "val": val, "seed": seed, "recipe": repr(recipe)}
+    mark = root / "made_from.json"
+    if mark.is_file() and json.loads(mark.read_text()) == wanted:
+        return root
+    for folder in ("images", "annotations"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    done = 0
+    for split, count in (("train", train), ("val", val)):
+        images, annotations = [], []
+        for i in range(count):
+            drawn = draw(np.random.default_rng((seed, split == "val", i)), recipe)
+            name = f"{split}_{i:05d}.jpg"
+            drawn.image.save(root / "images" / name, quality=90)
+            images.append({"id": i + 1, "file_name": name, "width": recipe.width, "height": recipe.height})
+            annotations += [{"id": len(annotations) + n + 1, "image_id": i + 1, "category_id": label + 1, "bbox": box,
+                             "area": box[2] * box[3], "iscrowd": 0}
+                            for n, (label, box) in enumerate(zip(drawn.labels, drawn.boxes, strict=True))]
+            done += 1
+            progress(done, train + val)
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
+    mark.write_text(json.dumps(wanted))
+    return root
+
+
+def draw(rng: np.random.Generator, recipe: Recipe = Recipe()) -> Drawn:
+    """One picture. An object that would hide too much of an earlier one is left out."""
+    size = (recipe.width * SHARPNESS, recipe.height * SHARPNESS)
+    canvas = _floor(rng, size)
+    _strew(rng, canvas, recipe.straws, recipe.crumbs)
+    objects: list[_Object] = []
+    for label, outline in _outlines(rng, size, recipe):
+        shape = np.asarray(outline) > 127
+        left = [each.visible & ~shape for each in objects]
+        if any(mask.sum() < (1 - recipe.hidden) * each.area for mask, each in zip(left, objects, strict=True)):
+            continue
+        canvas.paste(_skin(rng, size), mask=outline)
+        objects = [_Object(each.label, mask, each.area) for mask, each in zip(left, objects, strict=True)]
+        objects.append(_Object(label, shape, int(shape.sum())))
+    _strew(rng, canvas, recipe.straws // 8, 0)  # a few straws lie on top
+    image = canvas.resize((recipe.width, recipe.height), Image.Resampling.BOX)
+    return Drawn(image, [each.label for each in objects], [each.box() for each in objects])
+
+
+@dataclass(frozen=True)
+class _Object:
+    label: int
+    visible: np.ndarray  # (H, W) bool, on the large canvas
+    area: int            # of the whole shape
+
+    def box(self) -> Box:
+        """Around what is visible, in pixels of the small picture."""
+        rows, columns = (np.flatnonzero(self.visible.any(axis)) for axis in (1, 0))
+        x1, y1, x2, y2 = (float(v) / SHARPNESS for v in (columns[0], rows[0], columns[-1] + 1, rows[-1] + 1))
+        return x1, y1, x2 - x1, y2 - y1
+
+
+def _outlines(rng: np.random.Generator, size: tuple[int, int], recipe: Recipe) -> Iterator[tuple[int, Image.Image]]:
+    """Shapes as masks, sizes spread evenly over octaves so that small ones are as usual as large ones."""
+    count = 0 if rng.random() < recipe.empty else int(rng.integers(recipe.objects[0], recipe.objects[1] + 1))
+    for _ in range(count):
+        radius = SHARPNESS * math.exp(rng.uniform(math.log(recipe.smallest), math.log(recipe.largest))) / 2
+        stretch = math.exp(rng.uniform(-0.25, 0.25))
+        center = [rng.uniform(min(radius * 0.8, side / 2), max(side - radius * 0.8, side / 2)) for side in size]
+        label = int(rng.integers(len(CLASSES)))
+        turn = rng.uniform(0, 2 * math.pi)
+        mask = Image.new("L", size)
+        brush = ImageDraw.Draw(mask)
+        for points, fill in _parts(CLASSES[label]):
+            placed = [(center[0] + radius * stretch * (x * math.cos(turn) - y * math.sin(turn)),
+                       center[1] + radius / stretch * (x * math.sin(turn) + y * math.cos(turn))) for x, y in points]
+            brush.polygon(placed, fill=fill)
+        if mask.getbbox() is not None:
+            yield label, mask
+
+
+def _parts(name: str) -> list[tuple[list[Point], int]]:
+    """A shape of radius 1 as polygons that are filled (255) or cut out (0), in this order."""
+    def corners(count: int, radius: float = 1.0, inner: float | None = None) -> list[Point]:
+        radii = [radius] if inner is None else [radius, inner]
+        turns = [2 * math.pi * i / (count * len(radii)) for i in range(count * len(radii))]
+        return [(radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(turns)]
+
+    return {
+        "disc": [(corners(48), 255)],
+        "ring": [(corners(48), 255), (corners(48, 0.55), 0)],
+        "square": [(corners(4), 255)],
+        "triangle": [(corners(3), 255)],
+        "star": [(corners(5, 1.0, 0.42), 255)],
+    }[name]
+
+
+def _floor(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Soft patches of two related colours."""
+    base = rng.integers(50, 190, 3)
+    cells = rng.normal(0, 22, (rng.integers(3, 9), rng.integers(3, 9), 1)) + rng.normal(0, 8, (1, 1, 3))
+    small = Image.fromarray(np.clip(base + cells, 0, 255).astype(np.uint8))
+    return small.resize(size, Image.Resampling.BICUBIC)
+
+
+def _skin(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
+    """Any colour, shaded from one side to the other."""
+    light, dark = (rng.integers(20, 256, 3) for _ in range(2))
+    mixed = np.clip(light + (dark - light) * rng.uniform(0.1, 0.5), 0, 255)
+    ends = np.stack([light, mixed]).astype(np.uint8)
+    ramp = Image.fromarray(ends[:, None] if rng.random() < 0.5 else ends[None])
+    return ramp.resize(size, Image.Resampling.BILINEAR)
+
+
+def _strew(rng: np.random.Generator, canvas: Image.Image, straws: int, crumbs: int) -> None:
+    """Clutter: thin straws and small crumbs in all colours, which are not objects."""
+    brush = ImageDraw.Draw(canvas)
+    width, height = canvas.size
+    for _ in range(int(rng.integers(straws // 2, straws + 1)) if straws else 0):
+        x, y, turn = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0, math.pi)
+        length = rng.uniform(10, 60) * SHARPNESS
+        end = (x + length * math.cos(turn), y + length * math.sin(turn))
+        brush.line([(x, y), end], fill=_colour(rng), width=int(rng.integers(1, 3)) * SHARPNESS)
+    for _ in range(int(rng.integers(crumbs // 2, crumbs + 1)) if crumbs else 0):
+        x, y, radius = rng.uniform(0, width), rng.uniform(0, height), rng.uniform(0.5, 2.5) * SHARPNESS
+        brush.ellipse([x - radius, y - radius, x + radius, y + radius], fill=_colour(rng))
+
+
+def _colour(rng: np.random.Generator) -> tuple[int, int, int]:
+    red, green, blue = (int(v) for v in rng.integers(20, 256, 3))
+    return red, green, blue
