@@ -1,0 +1,134 @@
+"""Examples into batches, in an order that a seed and the epoch's number decide."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from winnow.data.coco import Example
+from winnow.errors import DataError, UsageError
+from winnow.structures import Batch, Target
+
+Draw = tuple[int, int]  # index of an example, seed of its random choices
+
+
+@dataclass(frozen=True)
+class Meta:
+    """What evaluation needs to know of an image."""
+
+    image_id: int
+    original: tuple[int, int]  # (height, width) in pixels
+
+
+Loaded = tuple[Batch, list[Target], list[Meta]]
+
+
+def collate(examples: Sequence[Example | None]) -> Loaded:
+    """Pad to one batch; None, which stands for a damaged image, is left out.
+
+    Raises:
+        ValueError: if nothing is left.
+
+    """
+    usable = [example for example in examples if example is not None]
+    batch = Batch.of([example.image for example in usable])
+    return batch, [example.target for example in usable], [Meta(each.image_id, each.original) for each in usable]
+
+
+def loader(dataset: Dataset[Example | None], batch_size: int, *, train: bool, workers: int = 0, seed: int = 0,
+           rank: int = 0, world: int = 1) -> Loader:
+    """Batches of a data set.
+
+    Training shuffles, and drops the last incomplete batch unless it is the only one; evaluation keeps order and all.
+    Each example has a seed of its own from (seed, epoch, place), so that the number of workers changes nothing.
+
+    Args:
+        dataset: with a length.
+        batch_size: images a batch and process.
+        train: for training or for evaluation.
+        workers: processes that read ahead; 0 reads in this one.
+        seed: of the order and of the random choices in the transforms.
+        rank: which of `world` processes this is. In training all get equally many batches; in evaluation no image twice.
+        world: how many processes share an epoch.
+
+    """
+    if batch_size < 1:
+        raise UsageError(f"the batch size must be at least 1, got {batch_size}")
+    return Loader(dataset, Order(len(dataset), train, seed, rank, world), batch_size, workers)  # type: ignore[arg-type]
+
+
+class Order(Sampler[Draw]):
+    """The order of an epoch, one process's part of it."""
+
+    def __init__(self, length: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        """In training every process gets the same number, the surplus repeats images; in evaluation each image once."""
+        if self.shuffle:
+            return -(-self.length // self.world)
+        return len(range(self.rank, self.length, self.world))
+
+    def __iter__(self) -> Iterator[Draw]:
+        if not self.shuffle:
+            return ((index, 0) for index in range(self.rank, self.length, self.world))
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        indices = torch.randperm(self.length, generator=generator)
+        total = len(self) * self.world
+        indices = indices.repeat(-(-total // max(1, self.length)))[:total]
+        seeds = torch.randint(2**62, (total,), generator=generator)
+        part = slice(self.rank * len(self), (self.rank + 1) * len(self))  # contiguous, as the reference's
+        return iter(zip(indices[part].tolist(), seeds[part].tolist(), strict=True))
+
+
+class Loader(DataLoader[Any]):
+    """Gives `Loaded`. Batches in which every image is damaged are skipped."""
+
+    def __init__(self, dataset: Dataset[Example | None], order: Order, batch_size: int, workers: int) -> None:
+        incomplete = order.shuffle and len(order) >= batch_size
+        super().__init__(_Seeded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
+                         drop_last=incomplete, persistent_workers=workers > 0,
+                         generator=torch.Generator().manual_seed(order.seed))
+        self.order = order
+
+    def set_epoch(self, epoch: int) -> None:
+        """Say which epoch the next pass over the data is; without it every pass is the same."""
+        self.order.epoch = epoch
+
+    def __iter__(self) -> Iterator[Loaded]:  # type: ignore[override]
+        for loaded in super().__iter__():
+            if isinstance(loaded, DataError):
+                raise loaded
+            if loaded is not None:
+                yield loaded
+
+
+class _Seeded(Dataset["Example | DataError | None"]):
+    """Examples by index and seed, whose random choices leave the state of torch's generator as it was."""
+
+    def __init__(self, dataset: Dataset[Example | None]) -> None:
+        self.dataset = dataset
+
+    def __getitem__(self, draw: Draw) -> Example | DataError | None:
+        index, seed = draw
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            try:
+                return self.dataset[index]
+            except DataError as error:  # raised in a worker, its message would be a traceback; so it travels as a value
+                return error
+
+
+def _collate(examples: Sequence[Example | DataError | None]) -> Loaded | DataError | None:
+    usable = []
+    for example in examples:
+        if isinstance(example, DataError):
+            return example
+        if example is not None:
+            usable.append(example)
+    return collate(usable) if usable else None

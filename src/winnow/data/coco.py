@@ -1,0 +1,194 @@
+"""A COCO data set for training and evaluation: pictures with their objects, by index."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL.Image import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
+
+from winnow.data.annotations import Annotations, ImageRecord, read_annotations
+from winnow.data.categories import Category
+from winnow.data.images import read_image
+from winnow.data.problems import Problems
+from winnow.data.transforms import Transform
+from winnow.errors import DataError
+from winnow.structures import Target
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image as the network gets it."""
+
+    image: Tensor              # (3, h, w) normalised
+    target: Target
+    image_id: int
+    original: tuple[int, int]  # (height, width) of the picture as displayed, in pixels
+
+
+class CocoData(Dataset["Example | None"]):
+    """Images of an annotation file, sorted by id, those without objects among them; crowd regions are no targets.
+
+    Images that turn out damaged only when their pixels are read are marked, in memory that worker processes share: in
+    training the next readable image takes their place, so that batches keep their size on every process; in evaluation
+    they give None and disappear from `ground_truth`. With `strict` they raise a DataError.
+    """
+
+    def __init__(self, annotations: Path, images: Path, transform: Transform, *, train: bool = False,
+                 categories: Sequence[Category] | None = None, strict: bool = False, inspect: bool = True) -> None:
+        """Read the annotations and look at every image file.
+
+        Args:
+            annotations: a COCO annotation file.
+            images: the folder that its file names start from.
+            transform: of `winnow.data.transforms`.
+            train: whether examples are for training.
+            categories: a model's, in the order of its outputs; by default the file's own, by ascending id.
+            strict: stop at anything that would be left out.
+            inspect: open every image file now instead of when it is used.
+
+        Raises:
+            UsageError: if the annotation file does not exist.
+            DataError: if nothing can be used, with `strict` if anything can't, or if a category is unknown to the model.
+
+        """
+        self.folder, self.transform, self.train, self.strict = images, transform, train, strict
+        self.annotations = read_annotations(annotations, images, strict=strict, inspect=inspect)
+        own = self.annotations.categories
+        self.categories = tuple(own if categories is None else categories)
+        self._outputs = torch.tensor(match_categories(own, self.categories, _used(self.annotations)))
+        self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    @property
+    def images(self) -> Sequence[ImageRecord]:
+        """What is known of the images, by index."""
+        return self.annotations.images
+
+    @property
+    def damaged(self) -> list[ImageRecord]:
+        """Images whose damage showed only when their pixels were read, in any worker process so far."""
+        return [self.images[index] for index in self._damaged.nonzero().flatten().tolist()]
+
+    @property
+    def problems(self) -> Problems:
+        """What was left out or is doubtful, when the data was opened and since."""
+        found = self.annotations.problems.copy()
+        for record in self.damaged:
+            found.add("image-damaged", f"image {record.id}", f"{self.folder / record.file_name} could not be decoded")
+        return found
+
+    def describe(self) -> str:
+        """What was loaded, in one line."""
+        crowds = int(self.annotations.crowd.sum())
+        empty = int((self.annotations.starts[1:] == self.annotations.starts[:-1]).sum())
+        return (f"{self.annotations.path.name}: {len(self)} images, {len(self.annotations.boxes) - crowds} boxes, "
+                f"{len(self.annotations.categories)} categories, {crowds} crowd regions, "
+                f"{empty} images without annotations")
+
+    def __len__(self) -> int:
+        return len(self.annotations.images)
+
+    def __getitem__(self, index: int) -> Example | None:
+        """The example at an index, or the next readable one in training, or None in evaluation if it is damaged."""
+        if not -len(self) <= index < len(self):
+            raise IndexError(f"index {index} of {len(self)} images")
+        for step in range(len(self) if self.train else 1):
+            found = self._example((index + step) % len(self))
+            if found is not None:
+                return found
+        if self.train:
+            raise DataError(f"{self.folder}: not one of {len(self)} images can be read")
+        return None
+
+    def _example(self, index: int) -> Example | None:
+        if self._damaged[index]:
+            return None
+        record = self.images[index]
+        try:
+            picture = read_image(self.folder / record.file_name)
+        except DataError:
+            if self.strict:
+                raise
+            self._damaged[index] = True
+            return None
+        boxes, labels = self._objects(index, picture)
+        image, target = self.transform(picture, boxes, labels)
+        return Example(image, target, record.id, (picture.height, picture.width))
+
+    def _objects(self, index: int, picture: Image) -> tuple[BoundingBoxes, Tensor]:
+        """Corners (G, 4) in pixels, and labels (G,) in the order of the model's outputs; no crowds."""
+        part = self.annotations.of(index)
+        single = ~self.annotations.crowd[part]
+        corners = self.annotations.boxes[part][single]
+        corners[:, 2:] += corners[:, :2]
+        boxes = BoundingBoxes(torch.from_numpy(corners).float(), format=BoundingBoxFormat.XYXY,
+                              canvas_size=(picture.height, picture.width))
+        return boxes, self._outputs[torch.from_numpy(self.annotations.labels[part][single])]
+
+    def ground_truth(self) -> dict[str, Any]:
+        """All that an evaluator compares with, in COCO's form, crowds included, damaged images left out.
+
+        Category ids are those of `categories`. Annotations are numbered anew from 1: evaluators lose those with id 0
+        and those that share an id.
+        """
+        images, boxes = [], []
+        for index, record in enumerate(self.images):
+            if self._damaged[index]:
+                continue
+            images.append({"id": record.id, "file_name": record.file_name, "width": record.width,
+                           "height": record.height})
+            boxes += [{"id": 0, "image_id": record.id, **fields} for fields in self._truths(index)]
+        for number, box in enumerate(boxes, start=1):
+            box["id"] = number
+        outputs = [output for output in self._outputs.tolist() if output >= 0]
+        categories = [{"id": self.categories[output].id, "name": self.categories[output].name} for output in outputs]
+        return {"images": images, "annotations": boxes, "categories": categories}
+
+    def _truths(self, index: int) -> list[dict[str, Any]]:
+        part = self.annotations.of(index)
+        outputs = self._outputs[torch.from_numpy(self.annotations.labels[part])].tolist()
+        columns = zip(outputs, self.annotations.boxes[part].tolist(), self.annotations.areas[part].tolist(),
+                      self.annotations.crowd[part].tolist(), strict=True)
+        return [{"category_id": self.categories[output].id, "bbox": box, "area": area, "iscrowd": int(crowd)}
+                for output, box, area, crowd in columns]
+
+
+def match_categories(own: Sequence[Category], outputs: Sequence[Category], used: Sequence[bool]) -> list[int]:
+    """For each category of a data set the index of the model output that stands for it, -1 for unknown and unused ones.
+
+    Id and name decide, then the name alone, then the id if either name is only the number again.
+
+    Raises:
+        DataError: if a category with boxes is unknown to the model.
+
+    """
+    by_id = {category.id: index for index, category in enumerate(outputs)}
+    by_name = {category.name.casefold(): index for index, category in reversed(list(enumerate(outputs)))}
+    found, unknown = [], []
+    for category, needed in zip(own, used, strict=True):
+        same_id = by_id.get(category.id, -1)
+        name = outputs[same_id].name if same_id >= 0 else ""
+        if same_id >= 0 and (name.casefold() == category.name.casefold() or str(category.id) in (name, category.name)):
+            found.append(same_id)
+            continue
+        found.append(by_name.get(category.name.casefold(), -1))
+        if found[-1] < 0 and needed:
+            unknown.append(f"{category.name!r} (id {category.id})")
+    if unknown:
+        known = ", ".join(repr(category.name) for category in outputs[:5])
+        raise DataError(f"the model has no output for {', '.join(unknown[:5])}{' and more' if len(unknown) > 5 else ''}; "
+                        f"it knows {len(outputs)} categories: {known}{', ...' if len(outputs) > 5 else ''}; "
+                        "rename the categories in the annotation file or use a model trained on them")
+    return found
+
+
+def _used(annotations: Annotations) -> list[bool]:
+    """Which categories have boxes."""
+    present = set(annotations.labels.tolist())
+    return [label in present for label in range(len(annotations.categories))]

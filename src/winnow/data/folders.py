@@ -1,0 +1,139 @@
+"""Data that is found, not configured: which annotation files and which images lie behind a path."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from winnow.errors import UsageError
+
+ALIASES = {"valid": "val", "validation": "val", "testing": "test", "training": "train"}
+STAND_INS = {"val": ("test",), "test": ("val",)}  # what else serves for evaluation, in this order
+LOOKED_FOR = (
+    "annotations/instances_train2017.json with train2017/ (COCO)",
+    "annotations/instances_train.json with images/",
+    "train/_annotations.coco.json (Roboflow)",
+    "or the path of one annotation file with its images beside it",
+)
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """Where a split lies."""
+
+    annotations: Path
+    images: Path
+
+
+@dataclass(frozen=True)
+class DataFolder:
+    """What was found behind a path."""
+
+    root: Path
+    layout: str
+    splits: Mapping[str, SplitSource]
+
+    def split(self, name: str) -> SplitSource:
+        """The split of this name, or what stands in for it: test for val, val for test, a lone annotation file for any.
+
+        Raises:
+            UsageError: if there is none; the message names those that exist.
+
+        """
+        wanted = ALIASES.get(name, name)
+        for candidate in (wanted, *STAND_INS.get(wanted, ())):
+            if candidate in self.splits:
+                return self.splits[candidate]
+        if self.root.is_file():
+            return next(iter(self.splits.values()))
+        raise UsageError(f"{self.root} has no split {name!r}; it has {', '.join(self.splits)}")
+
+    def describe(self) -> str:
+        """What was found, one line for each split."""
+        lines = [f"{self.layout} at {self.root}"]
+        lines += [f"  {name}: {_inside(self.root, source.annotations)}, images in {_inside(self.root, source.images)}"
+                  for name, source in self.splits.items()]
+        return "\n".join(lines)
+
+
+def find_data(path: Path) -> DataFolder:
+    """Recognise the layout of a data set.
+
+    Raises:
+        UsageError: if the path does not exist or holds no layout that is known; the message says what was looked for.
+
+    """
+    path = Path(path)
+    if path.is_file():
+        return DataFolder(path, "COCO annotation file", {_split_name(path.stem): _single(path)})
+    if not path.is_dir():
+        raise UsageError(f"no data at {path}: there is no such file or folder")
+    for finder in FINDERS:
+        found = finder(path)
+        if found is not None:
+            return found
+    raise UsageError(f"no data set that is known in {path}; looked for\n  " + "\n  ".join(LOOKED_FOR))
+
+
+def _coco(root: Path) -> DataFolder | None:
+    """annotations/instances_{split}.json, images in a folder of the split's name or all in images/."""
+    splits, years = {}, False
+    for file in sorted((root / "annotations").glob("instances_*.json")):
+        name = file.stem.removeprefix("instances_")
+        images = _first_folder(root / name, root / "images" / name, root / "images", root / _split_name(name))
+        if images is None:
+            raise UsageError(f"{file} has no images: looked for the folders {root / name}, {root / 'images' / name} "
+                             f"and {root / 'images'}")
+        splits[_split_name(name)] = SplitSource(file, images)
+        years |= name.endswith("2017")
+    return DataFolder(root, "COCO 2017 layout" if years else "COCO layout", _in_order(splits)) if splits else None
+
+
+def _roboflow(root: Path) -> DataFolder | None:
+    """{split}/_annotations.coco.json among the split's images."""
+    files = sorted(root.glob("*/_annotations.coco.json"))
+    splits = {_split_name(file.parent.name): SplitSource(file, file.parent) for file in files}
+    return DataFolder(root, "Roboflow COCO layout", _in_order(splits)) if splits else None
+
+
+FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow)
+
+
+def _single(path: Path) -> SplitSource:
+    """An annotation file and the images beside it."""
+    if path.suffix.lower() != ".json":
+        raise UsageError(f"{path} is no annotation file: expected COCO annotations (.json) or a folder")
+    stem = path.stem.removeprefix("instances_")
+    here, above = path.parent, path.parent.parent
+    named = [folder / name for folder in (here, above) for name in (stem, _split_name(stem))]
+    shared = [here / "images", above / "images"]
+    inner = [folder / name for folder in shared for name in (stem, _split_name(stem))]
+    images = _first_folder(*inner, *named, *shared) or here
+    return SplitSource(path, images)
+
+
+def _split_name(name: str) -> str:
+    """train2017 -> train, valid -> val, instances_val -> val; other names stay."""
+    bare = re.sub(r"[-_]?\d{4}$", "", name.removeprefix("instances_").lower())
+    bare = ALIASES.get(bare, bare)
+    return bare if bare in ("train", "val", "test") else name
+
+
+def _in_order(splits: Mapping[str, SplitSource]) -> dict[str, SplitSource]:
+    """train, val, test, then the rest."""
+    usual = ("train", "val", "test")
+    return {name: splits[name] for name in sorted(splits, key=lambda name: (name not in usual, *_rank(usual, name)))}
+
+
+def _rank(usual: tuple[str, ...], name: str) -> tuple[int, str]:
+    return (usual.index(name) if name in usual else 0, name)
+
+
+def _first_folder(*candidates: Path) -> Path | None:
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+def _inside(root: Path, path: Path) -> str:
+    return str(path.relative_to(root)) if path != root and path.is_relative_to(root) else str(path)

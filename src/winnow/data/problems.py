@@ -1,0 +1,123 @@
+"""What is wrong with data: one value for each finding, counted by a code that stays stable."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from winnow.errors import DataError
+
+# error: left out, or in strict mode a reason to stop. warning: used, but changed or doubtful. note: good to know.
+Severity = Literal["error", "warning", "note"]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding, in words for whoever has to put it right."""
+
+    code: str
+    severity: Severity
+    where: str  # the file, image or annotation
+    what: str
+    hint: str
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.what}; {self.hint}"
+
+
+class UnusableError(DataError):
+    """The data can't be used at all; `problem` says why, with its code."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(str(problem))
+        self.problem = problem
+
+    def __reduce__(self) -> tuple[type[UnusableError], tuple[Problem]]:
+        return type(self), (self.problem,)
+
+
+KINDS: dict[str, tuple[Severity, str]] = {
+    # The annotation file as a whole: nothing can be loaded.
+    "file-empty": ("error", "export the annotations again"),
+    "not-json": ("error", "expected a COCO annotation file, which is JSON"),
+    "json-cut-off": ("error", "copy or export the file again"),
+    "results-list": ("error", "give it as detections (--detections) and the annotation file as data"),
+    "not-coco": ("error", 'expected an object with the keys "images", "annotations" and "categories"'),
+    "key-missing": ("error", 'expected the keys "images", "annotations" and "categories", each a list'),
+    "no-categories": ("error", "list at least one category with id and name"),
+    "duplicate-category": ("error", "give every category an id of its own"),
+    "no-images": ("error", "the data set is empty; give a file that lists images which can be read"),
+    "duplicate-image-id": ("error", "give every image an id of its own"),
+    # Parts that are left out.
+    "malformed-category": ("error", 'expected {"id": integer, "name": text}'),
+    "malformed-image": ("error", 'expected {"id": integer, "file_name": text, "width": pixels, "height": pixels}'),
+    "image-missing": ("error", "put the file into the image folder or take the entry out"),
+    "image-damaged": ("error", "replace the file or take its entry out"),
+    "malformed-annotation": ("error", 'expected an object with "image_id", "category_id" and "bbox"'),
+    "dangling-image-id": ("error", "list the image or remove the annotation"),
+    "unknown-category": ("error", "list the category or remove the annotation"),
+    "malformed-box": ("error", "expected [x, y, width, height] in pixels, four numbers"),
+    "nonfinite-box": ("error", "expected [x, y, width, height] in pixels, finite numbers"),
+    "empty-box": ("error", "width and height must be positive"),
+    "box-outside": ("error", "the box lies wholly outside its image; check the image's size and the box format"),
+    # Parts that are used, with a change or a doubt.
+    "box-clipped": ("warning", "the box was cut at the image's edge; check the image's size and the box format"),
+    "bad-area": ("warning", "width times height is used; write the object's area in square pixels"),
+    "duplicate-annotation-id": ("warning", "all are kept here, but other tools lose boxes; number them anew"),
+    "duplicate-image": ("warning", "the same entry appears again; one is enough"),
+    "size-differs": ("warning", "the pixels are trusted; correct width and height"),
+    "exif-frame": ("warning", "boxes are read in the frame as displayed, after EXIF rotation; redraw or rotate them"),
+    "no-annotations": ("warning", "there is nothing to learn or to find; check the export"),
+    # Parts that are used as they are.
+    "first-frame": ("note", "only the first frame is used"),
+}
+
+
+def problem(code: str, where: str, what: str) -> Problem:
+    """A finding with the severity and the hint of its code."""
+    severity, hint = KINDS[code]
+    return Problem(code, severity, where, what, hint)
+
+
+class Problems:
+    """Findings in the order met. All are counted; of each code the first `keep` stay in full."""
+
+    def __init__(self, keep: int = 20) -> None:
+        self.keep = keep
+        self.counts: Counter[str] = Counter()
+        self._kept: list[Problem] = []
+
+    def add(self, code: str, where: str, what: str) -> None:
+        """Count a finding."""
+        self.counts[code] += 1
+        if self.counts[code] <= self.keep:
+            self._kept.append(problem(code, where, what))
+
+    def __iter__(self) -> Iterator[Problem]:
+        return iter(self._kept)
+
+    def __len__(self) -> int:
+        """How many were found, kept in full or not."""
+        return sum(self.counts.values())
+
+    def count(self, severity: Severity) -> int:
+        """How many findings are of this severity."""
+        return sum(number for code, number in self.counts.items() if KINDS[code][0] == severity)
+
+    def lines(self, shown: int = 3) -> list[str]:
+        """One line for each code: count, the first few, what to do."""
+        lines = []
+        for code, number in self.counts.items():
+            first = [f"{each.where}: {each.what}" for each in self._kept if each.code == code][:shown]
+            more = f"; and {number - len(first)} more" if number > len(first) else ""
+            severity, hint = KINDS[code]
+            lines.append(f"{severity} {code} x{number}: {'; '.join(first)}{more} ({hint})")
+        return lines
+
+    def copy(self) -> Problems:
+        """The same findings, to add others to."""
+        other = Problems(self.keep)
+        other.counts, other._kept = self.counts.copy(), list(self._kept)
+        return other
