@@ -8,7 +8,7 @@ A backbone is named as torchvision (ResNets) or timm (everything else) names it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, window_partition, window_reverse
 from torch import Tensor, nn
 from torchvision.models import ResNet, get_model
+from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 
@@ -24,10 +25,11 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 class Backbone:
     """Which network turns an image into maps, as a checkpoint stores it.
 
-    name      "resnet50", "swin_tiny_patch4_window7_224", or any other name that timm knows with feature maps
+    name      "resnet50", "swin_tiny_patch4_window7_224", or any other name that timm knows with feature maps;
+              "resnet" is a bottleneck ResNet whose `base` width and `blocks` the options give
     scratch   learn everything, instead of freezing normalisation and the early stages
     dilation  keep the last stage at half the stride (DC5; ResNets only)
-    options   further arguments of the network's constructor in timm
+    options   further arguments of the network's constructor
     """
 
     name: str = "resnet50"
@@ -37,8 +39,11 @@ class Backbone:
 
     def build(self, stages: int) -> nn.Module:
         """The network, with random weights, that gives the maps of its last `stages` stages."""
+        norm = nn.BatchNorm2d if self.scratch else FrozenBatchNorm2d
+        if self.name == "resnet":
+            return ResNetMaps(SizedResNet(**self.options, dilation=self.dilation, norm=norm), stages,
+                              frozen=not self.scratch)
         if self.name.startswith("resnet") and self.name[6:] in ("18", "34", "50", "101", "152") and not self.options:
-            norm = nn.BatchNorm2d if self.scratch else FrozenBatchNorm2d
             stride = {"replace_stride_with_dilation": [False, False, True]} if self.dilation else {}
             return ResNetMaps(get_model(self.name, weights=None, norm_layer=norm, **stride), stages,
                               frozen=not self.scratch)
@@ -53,6 +58,25 @@ class Backbone:
             raise ValueError(f"timm knows no backbone {self.name!r}" + (f"; near it are {near}" if near else ""))
         return TimmMaps(timm.create_model(self.name, features_only=True, **self.options), stages,
                         frozen=not self.scratch)
+
+
+class SizedResNet(ResNet):
+    """A bottleneck ResNet of any width and depth: torchvision's has a `base` of 64 (He et al., 2016)."""
+
+    def __init__(self, *, base: int, blocks: Sequence[int], dilation: bool, norm: Callable[..., nn.Module]):
+        nn.Module.__init__(self)  # ResNet's own constructor fixes the widths; _make_layer reads these four
+        self._norm_layer, self.groups, self.base_width, self.dilation = norm, 1, 64, 1
+        self.inplanes = base
+        self.conv1 = nn.Conv2d(3, base, 7, stride=2, padding=3, bias=False)
+        self.bn1, self.relu, self.maxpool = norm(base), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        self.layer1 = self._make_layer(Bottleneck, base, blocks[0])
+        self.layer2 = self._make_layer(Bottleneck, 2 * base, blocks[1], stride=2)
+        self.layer3 = self._make_layer(Bottleneck, 4 * base, blocks[2], stride=2)
+        self.layer4 = self._make_layer(Bottleneck, 8 * base, blocks[3], stride=2, dilate=dilation)
+        self.fc = nn.Linear(32 * base, 1)
+        for part in self.modules():
+            if isinstance(part, nn.Conv2d):
+                nn.init.kaiming_normal_(part.weight, mode="fan_out", nonlinearity="relu")
 
 
 class ResNetMaps(nn.Module):

@@ -68,3 +68,6 @@ class LearnedPositions(nn.Module):
         x = self.column.weight[:width].expand(height, -1, -1)
         y = self.row.weight[:height, None].expand(-1, width, -1)
         return torch.cat([x, y], -1).expand(batch, -1, -1, -1)
+
+
+POSITIONS = {"sine": SinePositions, "learned": LearnedPositions}

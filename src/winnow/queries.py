@@ -12,23 +12,24 @@ from .positions import encode_boxes
 from .proposals import ProposalProjection
 from .structures import Pyramid, Queries, Stage
 
+Start = Literal["box", "memory"]
+
 
 class LearnedQueries(nn.Module):
     """The same learned content, position and reference point for every image (Zhu et al., 2021, 4.1)."""
 
     def __init__(self, count: int, width: int = 256):
         super().__init__()
-        self.position, self.content = nn.Embedding(count, width), nn.Embedding(count, width)
+        self.start = nn.Embedding(count, 2 * width)  # position, then content
         self.reference_points = nn.Linear(width, 2)
         nn.init.xavier_uniform_(self.reference_points.weight)
         nn.init.zeros_(self.reference_points.bias)
 
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
-        """Queries for each image; nothing to supervise."""
+        """Queries for each image; there is nothing to supervise."""
         batch = len(memory.values)
-        position = self.position.weight.expand(batch, -1, -1)
-        reference = self.reference_points(position).sigmoid()
-        return Queries(self.content.weight.expand(batch, -1, -1), reference, position), []
+        position, content = self.start.weight.expand(batch, -1, -1).chunk(2, -1)
+        return Queries(content, self.reference_points(position).sigmoid(), position), []
 
 
 class ProposalQueries(nn.Module):
@@ -40,7 +41,7 @@ class ProposalQueries(nn.Module):
     """
 
     def __init__(self, count: int, head: Head, project: ProposalProjection, width: int = 256, *,
-                 start: Literal["box", "memory"] = "memory", specific: bool = True, copies: int = 1):
+                 start: Start = "memory", specific: bool = True, copies: int = 1):
         super().__init__()
         self.count, self.start, self.specific, self.copies = count, start, specific, copies
         self.head, self.project = head, project

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,10 @@ Matches = list[tuple[Tensor, Tensor]]  # per image: indices of queries, and of t
 
 @dataclass(frozen=True)
 class Size:
-    """The dimensions that every transformer detector here shares; defaults are Deformable DETR's."""
+    """The dimensions that every transformer detector here shares; defaults are Deformable DETR's.
+
+    positions  how a token knows its place: fixed "sine" waves, or vectors "learned" for maps of up to 50 x 50
+    """
 
     width: int = 256
     heads: int = 8
@@ -30,6 +34,7 @@ class Size:
     decoder_points: int = 4
     levels: int = 4
     dropout: float = 0.1
+    positions: Literal["sine", "learned"] = "sine"
 
 
 @dataclass(frozen=True)

@@ -15,32 +15,36 @@ from ..encoder import Encoder, EncoderLayer
 from ..heads import Head
 from ..losses import Criterion
 from ..neck import Neck
+from ..positions import POSITIONS
 from ..proposals import ProposalProjection
-from ..queries import LearnedQueries, ProposalQueries
+from ..queries import LearnedQueries, ProposalQueries, Start
 from ..selection import Everything
 from ..structures import Size
 
 
 def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Backbone | nn.Module = "resnet50",
                     refine: bool = False, two_stage: bool = False, separate_heads: bool | None = None,
+                    start: Start = "box", specific: bool = False, encoder_heads: bool = False,
                     size: Size = Size()) -> Detector:
     """The plain model; `refine` moves boxes layer by layer, `two_stage` starts queries at proposals (A.4).
 
-    `separate_heads` gives each layer a head of its own, by default where boxes are refined.
+    separate_heads   gives each layer a head of its own, by default where boxes are refined
+    start, specific  of the proposals of two_stage, see ProposalQueries
+    encoder_heads    layers of the encoder predict while training (Roh et al., 2022, 3.4)
     """
     separate = refine if separate_heads is None else separate_heads
     maps = as_maps(backbone, size)
     first = Head(size.width, classes, log_side=0.0 if two_stage else -2.0)  # without proposals, boxes start small
     further = size.decoder_layers - 1 if separate else 0
-    start = ProposalQueries(
+    origin = ProposalQueries(
         queries, Head(size.width, classes) if separate else first, ProposalProjection(size.width), size.width,
-        start="box", specific=False,
+        start=start, specific=specific,
     ) if two_stage else LearnedQueries(queries, size.width)
     return Detector(
         maps,
-        Neck(maps.channels, size.width, size.levels),
-        Encoder(encoder_layers(size), plan=Everything()),
-        start,
+        pyramid_neck(maps, size),
+        Encoder(encoder_layers(size), Everything(), encoder_heads_of(size, classes) if encoder_heads else []),
+        origin,
         Decoder(decoder_layers(size), [first, *(Head(size.width, classes) for _ in range(further))],
                 refine=refine or two_stage),
         Criterion(),
@@ -53,6 +57,16 @@ def as_maps(backbone: str | Backbone | nn.Module, size: Size) -> nn.Module:
         return backbone
     described = Backbone(backbone) if isinstance(backbone, str) else backbone
     return described.build(stages=1 if size.levels == 1 else 3)
+
+
+def pyramid_neck(maps: nn.Module, size: Size) -> Neck:
+    """Maps to a pyramid of the family's width and levels."""
+    return Neck(maps.channels, size.width, size.levels, POSITIONS[size.positions](size.width))
+
+
+def encoder_heads_of(size: Size, classes: int) -> list[Head]:
+    """One head for each encoder layer but the last, whose tokens the proposals read."""
+    return [Head(size.width, classes) for _ in range(size.encoder_layers - 1)]
 
 
 def encoder_layers(size: Size) -> list[EncoderLayer]:

@@ -17,32 +17,42 @@ from ..detector import Detector
 from ..encoder import Encoder
 from ..heads import Head
 from ..losses import Criterion
-from ..neck import Neck
 from ..proposals import ProposalProjection
-from ..queries import ProposalQueries
+from ..queries import ProposalQueries, Start
 from ..selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
 from ..structures import Size
-from .deformable_detr import as_maps, decoder_layers, encoder_layers
+from .deformable_detr import as_maps, decoder_layers, encoder_heads_of, encoder_layers, pyramid_neck
+from .keys import KEYS as FAMILY
 
 ScorerName = Literal["dam", "objectness", "random"]
+
+KEYS = (*FAMILY, ("encoder.plan.scorer.project.linear.", "transformer.enc_output."),
+        ("encoder.plan.scorer.project.norm.", "transformer.enc_output_norm."),
+        ("encoder.plan.scorer.lift.", "transformer.enc_mask_predictor.layer1."),
+        ("encoder.plan.scorer.score.", "transformer.enc_mask_predictor.layer2."))
 
 
 def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
                 backbone: str | Backbone | nn.Module = "resnet50", scorer: ScorerName = "dam",
-                encoder_heads: bool = True, denoising: int = 0, copies: int = 1, size: Size = Size()) -> Detector:
+                encoder_heads: bool = True, separate_heads: bool = True, start: Start = "memory", specific: bool = True,
+                denoising: int = 0, copies: int = 1, size: Size = Size()) -> Detector:
     """Keep the share `rho` of the tokens, ranked by a scorer; rho 0 updates all of them.
 
-    scorer         "dam" learns from the decoder's attention; "objectness" and "random" are the paper's comparisons
-    encoder_heads  layers of the encoder predict while training
-    denoising      pairs of noisy objects that train the decoder too; not in the paper, 0 leaves them out
-    copies         predictions that each object asks of tokens; more than one is not in the paper
+    scorer           "dam" learns from the decoder's attention; "objectness" and "random" are the paper's comparisons
+    encoder_heads    layers of the encoder predict while training
+    separate_heads   proposals and each decoder layer have a head of their own; otherwise one serves them all
+    start, specific  of the proposals, see ProposalQueries
+    denoising        pairs of noisy objects that train the decoder too; not in the paper, 0 leaves them out
+    copies           predictions that each object asks of tokens; more than one is not in the paper
     """
     def head() -> Head:
         return Head(size.width, classes)
 
     maps = as_maps(backbone, size)
     project = ProposalProjection(size.width)  # one for scoring and for proposing, as in the reference
-    proposals = ProposalQueries(queries, head(), project, size.width, copies=copies)
+    heads = [head() for _ in range(size.decoder_layers if separate_heads else 1)]
+    proposals = ProposalQueries(queries, head() if separate_heads else heads[0], project, size.width,
+                                start=start, specific=specific, copies=copies)
     scorers = {
         "dam": lambda: SaliencyScorer(project, size.width),
         "objectness": lambda: ObjectnessScorer(project, head()),
@@ -50,12 +60,12 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
     }
     return Detector(
         maps,
-        Neck(maps.channels, size.width, size.levels),
+        pyramid_neck(maps, size),
         Encoder(encoder_layers(size),
                 plan=TopTokens(rho, scorers[scorer]()) if rho else Everything(),
-                heads=[head() for _ in range(size.encoder_layers - 1)] if encoder_heads else [], copies=copies),
+                heads=encoder_heads_of(size, classes) if encoder_heads else [], copies=copies),
         proposals,
-        Decoder(decoder_layers(size), [head() for _ in range(size.decoder_layers)], refine=True),
+        Decoder(decoder_layers(size), heads, refine=True),
         Criterion(saliency=1.0 if rho and scorer == "dam" else 0.0),
         Denoiser(classes, proposals.place, size.width, budget=denoising) if denoising else None,
     )

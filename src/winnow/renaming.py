@@ -1,0 +1,138 @@
+"""The names of a detector's weights in a reference implementation, and back.
+
+A reference may register one tensor under several names; ours may share one where theirs counts copies.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .detector import Detector
+from .errors import UsageError
+from .papers import keys
+from .papers.sparse_detr import KEYS as SPARSE
+
+ROWS = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE}
+
+CONSTANT = "relative_position_index"  # follows from the window size, so ours do not store it
+
+# What may stand in a reference's file without being a weight of the detector.
+IGNORED: tuple[tuple[str, str], ...] = (
+    (r"(^|\.)total_(ops|params)$", "left by a profiler"),
+    (r"\.num_batches_tracked$", "counts batches; frozen batch norms do not"),
+    (rf"\.{CONSTANT}$", "a constant of the window size"),
+    (r"\.attn_mask$", "a constant of the window size"),
+)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """One detector's weights by their names elsewhere."""
+
+    names: dict[str, str]    # ours -> theirs; layers that share a head are spelled out
+    origin: dict[str, str]   # ours, spelled out -> the key of our state that holds it
+    aliases: dict[str, str]  # their second names -> their first
+
+    @classmethod
+    def of(cls, detector: Detector, rows: keys.Rows) -> Layout:
+        """The layout that a paper's rows describe; a weight without a name there is an error of ours."""
+        numbers = keys.counts(detector)
+        rules = [(_pattern(ours), theirs) for ours, theirs in rows]
+        origin = _spelled(detector)
+        names = {}
+        for key in origin:
+            found = [(match, theirs) for rule, theirs in rules if (match := rule.match(key))]
+            if not found:
+                raise UsageError(f"the reference has no name for {key}; it is not part of the published model")
+            match, theirs = found[0]
+            names[key] = _fill(theirs, match.groupdict(), numbers) + key[match.end():]
+        aliases = {}
+        for second, first, count in keys.ALIASES:
+            for i in range(numbers[count]):
+                old, new = (_fill(each, {"i": str(i)}, numbers) for each in (first, second))
+                aliases |= {new + name[len(old):]: name for name in names.values() if name.startswith(old)}
+        return cls(names, origin, aliases)
+
+    def read(self, weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """Their weights -> our state, and what was knowingly left out with the reasons.
+
+        Raises UsageError where a weight is missing, left over, of another shape, or where copies of one differ.
+        """
+        missing = [theirs for theirs in self.names.values() if theirs not in weights]
+        missing = [theirs for theirs in missing if not theirs.endswith(CONSTANT)]
+        if missing:
+            raise UsageError(f"the file lacks {len(missing)} weights of this model: {_few(missing)}")
+        state: dict[str, Tensor] = {}
+        for ours, theirs in self.names.items():
+            if theirs.endswith(CONSTANT):
+                continue
+            weight = state.setdefault(self.origin[ours], weights[theirs])
+            if not torch.equal(weight, weights[theirs]):
+                raise UsageError(f"{theirs} should equal the weight it shares with {self.origin[ours]}, but differs")
+        return state, self._leave_out(weights)
+
+    def _leave_out(self, weights: Mapping[str, Tensor]) -> dict[str, str]:
+        used, ignored, unknown = set(self.names.values()), {}, []
+        for key, weight in weights.items():
+            first = self.aliases.get(key) or _first_name(key, weights)
+            reason = next((why for pattern, why in IGNORED if re.search(pattern, key)), None)
+            if reason:
+                ignored[key] = reason
+            elif key in used:
+                continue
+            elif first is None:
+                unknown.append(key)
+            elif not torch.equal(weight, weights[first]):
+                raise UsageError(f"{key} is a second name of {first}, but their values differ")
+        if unknown:
+            raise UsageError(f"the file holds {len(unknown)} weights that this model has no place for: {_few(unknown)}")
+        return ignored
+
+    def write(self, detector: Detector) -> dict[str, Tensor]:
+        """Our detector's weights under all their names."""
+        state = detector.state_dict() | {name: buffer for name, buffer in detector.named_buffers()
+                                         if name.endswith(CONSTANT)}
+        weights = {theirs: state[self.origin[ours]] for ours, theirs in self.names.items()}
+        return weights | {second: weights[first] for second, first in self.aliases.items()}
+
+
+def _spelled(detector: Detector) -> dict[str, str]:
+    """Every weight, with a head that serves all layers under the name of each of them."""
+    state = [*detector.state_dict(), *(name for name, _ in detector.named_buffers() if name.endswith(CONSTANT))]
+    spelled = {key: key for key in state}
+    if len(detector.decoder.heads) == 1:
+        for i in range(1, len(detector.decoder.layers)):
+            spelled |= {key.replace("decoder.heads.0.", f"decoder.heads.{i}."): key
+                        for key in state if key.startswith("decoder.heads.0.")}
+    return spelled
+
+
+def _first_name(key: str, weights: Mapping[str, Tensor]) -> str | None:
+    """The name that a head under the decoder has first, also where we would not write the second."""
+    bare = key.removeprefix("transformer.decoder.")
+    return bare if bare != key and bare.startswith(("class_embed.", "bbox_embed.")) and bare in weights else None
+
+
+def _pattern(template: str) -> re.Pattern[str]:
+    return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(template)))
+
+
+def _fill(template: str, found: Mapping[str, str], numbers: Mapping[str, int]) -> str:
+    """`{i+maps}` with i as found and maps as counted."""
+    def value(term: str) -> int:
+        return int(found[term]) if term in found else numbers[term] if term in numbers else int(term)
+
+    def total(match: re.Match[str]) -> str:
+        terms = re.findall(r"([+-]?)(\w+)", match[1])
+        return str(sum(-value(term) if sign == "-" else value(term) for sign, term in terms))
+
+    return re.sub(r"\{([^}]+)\}", total, template)
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")

@@ -1,0 +1,113 @@
+"""Our detector run on a golden case, with the steps in between kept for comparison under the golden names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fnmatch import fnmatch
+from functools import cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+from winnow.losses import Losses
+from winnow.losses.saliency import attention_map
+from winnow.queries import ProposalQueries
+from winnow.renaming import ROWS, Layout
+from winnow.structures import Matches, Output, Queries
+
+from . import cases
+
+PARTS = {"class": "loss_ce", "box": "loss_bbox", "overlap": "loss_giou"}
+
+
+@dataclass
+class Replay:
+    """What happened on the way."""
+
+    case: cases.Case
+    output: Output
+    losses: Losses
+    matches: dict[str, Matches]  # by golden head: main, aux_0, enc, aux_enc_0
+    received: Tensor             # the decoder attention map
+    maps: list[Tensor]
+    levels: list[Tensor]         # projected maps
+    padding: list[Tensor]
+    places: list[Tensor]         # position embeddings (B, H, W, C)
+    queries: Queries
+    references: list[Tensor]     # before each decoder layer, and after the last
+    hidden: list[Tensor]         # after each decoder layer
+    gradients: dict[str, Tensor | None] = field(default_factory=dict)  # by golden name
+
+
+def head_name(stage: str, layers: int) -> str:
+    """Our stage under the golden name of its head."""
+    kind, _, number = stage.partition(".")
+    if kind == "decoder":
+        return "main" if int(number) == layers - 1 else f"aux_{number}"
+    return "enc" if kind == "proposals" else f"aux_enc_{number}"
+
+
+def loss_name(term: str, layers: int) -> str:
+    """Our loss term under the golden name."""
+    if term == "saliency":
+        return "loss_mask_prediction"
+    stage, _, part = term.rpartition(".")
+    head = head_name(stage, layers)
+    suffix = {"main": "", "enc": "_enc"}.get(head, "_" + head.removeprefix("aux_"))
+    return PARTS[part] + suffix
+
+
+@cache
+def replay(name: str) -> Replay:
+    """Forward, losses and backward of one case, once for all tests."""
+    case, detector = cases.load(name), cases.detector(name)
+    calls: dict[str, list[tuple[tuple, Any]]] = {}  # inputs and result of every call, by part
+
+    def watch(part: str, module: nn.Module) -> RemovableHandle:
+        calls.setdefault(part, [])
+        return module.register_forward_hook(lambda _, given, result: calls[part].append((given, result)))
+
+    hooks = [watch("backbone", detector.backbone), watch("positions", detector.neck.positions),
+             watch("queries", detector.queries),
+             *(watch("levels", part) for part in (*detector.neck.project, *detector.neck.shrink)),
+             *(watch("layers", layer) for layer in detector.decoder.layers)]
+    detector.zero_grad()
+    output = detector(case.batch, case.targets)
+    losses = detector.criterion(output, case.targets)
+    for hook in hooks:
+        hook.remove()
+
+    layers = len(detector.decoder.layers)
+    pairs = detector.criterion.matcher(output.stages, case.targets)
+    matches = {head_name(stage.name, layers): each for stage, each in zip(output.stages, pairs, strict=True)}
+    before = [given[2] for given, _ in calls["layers"]]
+    after = output.final.boxes if detector.decoder.refine else before[-1]
+    excluded = case.facts.get("grad_objective_excludes", [])
+    objective = torch.stack([loss for term, loss in losses.terms.items()
+                             if not any(fnmatch(loss_name(term, layers), each) for each in excluded)]).sum()
+    objective.backward()
+    return Replay(case, output, losses, matches, attention_map(output.samples, output.memory.grid),
+                  list(calls["backbone"][0][1]), [result for _, result in calls["levels"]],
+                  [given[0] for given, _ in calls["positions"]], [result for _, result in calls["positions"]],
+                  calls["queries"][0][1][0], [*before, after], [result[0] for _, result in calls["layers"]],
+                  _gradients(name, detector))
+
+
+def _gradients(name: str, detector: nn.Module) -> dict[str, Tensor | None]:
+    layout = Layout.of(detector, ROWS[cases.described(cases.load(name).facts)[0]])
+    parameters = dict(detector.named_parameters(remove_duplicate=False))
+    found = {theirs: parameters[layout.origin[ours]].grad for ours, theirs in layout.names.items()
+             if layout.origin[ours] in parameters}
+    return found | {second: found[first] for second, first in layout.aliases.items()}
+
+
+def proposals(run: Replay, name: str) -> tuple[Tensor, Tensor]:
+    """Boxes (B, T, 4) in logit space that every token proposes, and the tokens (B, Q) that were chosen."""
+    queries, memory = cases.detector(name).queries, run.output.memory
+    assert isinstance(queries, ProposalQueries)
+    tokens = queries.project(memory.values, memory.grid)
+    logits = queries.head.classify(tokens)
+    scores = logits.amax(-1) if queries.specific else logits[..., 0]
+    return memory.grid.anchors + queries.head.locate(tokens), scores.topk(queries.count, 1).indices
