@@ -52,7 +52,8 @@ def loader(dataset: Dataset[Example | None], batch_size: int, *, train: bool, wo
         train: for training or for evaluation.
         workers: processes that read ahead; 0 reads in this one.
         seed: of the order and of the random choices in the transforms.
-        rank: which of `world` processes this is. In training all get equally many batches; in evaluation no image twice.
+        rank: which of `world` processes this is. In training all get equally many batches; in evaluation no image
+            comes twice.
         world: how many processes share an epoch.
 
     """
@@ -71,26 +72,30 @@ class Order(Sampler[Draw]):
     def __len__(self) -> int:
         """In training every process gets the same number, the surplus repeats images; in evaluation each image once."""
         if self.shuffle:
-            return -(-self.length // self.world)
+            return (self.length + self.world - 1) // self.world
         return len(range(self.rank, self.length, self.world))
 
     def __iter__(self) -> Iterator[Draw]:
         if not self.shuffle:
             return ((index, 0) for index in range(self.rank, self.length, self.world))
-        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        generator = torch.Generator().manual_seed((self.seed * 1_000_003 + self.epoch) % 2**63)
         indices = torch.randperm(self.length, generator=generator)
         total = len(self) * self.world
-        indices = indices.repeat(-(-total // max(1, self.length)))[:total]
+        indices = indices.repeat(self.world)[:total]
         seeds = torch.randint(2**62, (total,), generator=generator)
         part = slice(self.rank * len(self), (self.rank + 1) * len(self))  # contiguous, as the reference's
         return iter(zip(indices[part].tolist(), seeds[part].tolist(), strict=True))
 
 
 class Loader(DataLoader[Any]):
-    """Gives `Loaded`. Batches in which every image is damaged are skipped."""
+    """Gives `Loaded`. Batches in which every image is damaged are skipped; with strict data the first one raises.
+
+    Sharding is part of it (`rank`, `world`): accelerate must not prepare it a second time.
+    """
 
     def __init__(self, dataset: Dataset[Example | None], order: Order, batch_size: int, workers: int) -> None:
         incomplete = order.shuffle and len(order) >= batch_size
+        # DataLoader draws a seed for its workers; a generator of its own keeps that from moving torch's.
         super().__init__(_Seeded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
                          drop_last=incomplete, persistent_workers=workers > 0,
                          generator=torch.Generator().manual_seed(order.seed))

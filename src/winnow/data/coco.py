@@ -55,7 +55,7 @@ class CocoData(Dataset["Example | None"]):
 
         Raises:
             UsageError: if the annotation file does not exist.
-            DataError: if nothing can be used, with `strict` if anything can't, or if a category is unknown to the model.
+            DataError: if nothing can be used, with `strict` if anything can't, or if the model lacks a category.
 
         """
         self.folder, self.transform, self.train, self.strict = images, transform, train, strict
@@ -146,7 +146,7 @@ class CocoData(Dataset["Example | None"]):
             boxes += [{"id": 0, "image_id": record.id, **fields} for fields in self._truths(index)]
         for number, box in enumerate(boxes, start=1):
             box["id"] = number
-        outputs = [output for output in self._outputs.tolist() if output >= 0]
+        outputs = dict.fromkeys(output for output in self._outputs.tolist() if output >= 0)
         categories = [{"id": self.categories[output].id, "name": self.categories[output].name} for output in outputs]
         return {"images": images, "annotations": boxes, "categories": categories}
 
@@ -181,11 +181,14 @@ def match_categories(own: Sequence[Category], outputs: Sequence[Category], used:
         if found[-1] < 0 and needed:
             unknown.append(f"{category.name!r} (id {category.id})")
     if unknown:
-        known = ", ".join(repr(category.name) for category in outputs[:5])
-        raise DataError(f"the model has no output for {', '.join(unknown[:5])}{' and more' if len(unknown) > 5 else ''}; "
-                        f"it knows {len(outputs)} categories: {known}{', ...' if len(outputs) > 5 else ''}; "
+        known = _few([repr(category.name) for category in outputs])
+        raise DataError(f"the model has no output for {_few(unknown)}; it knows {len(outputs)} categories: {known}; "
                         "rename the categories in the annotation file or use a model trained on them")
     return found
+
+
+def _few(names: Sequence[str], shown: int = 5) -> str:
+    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
 
 
 def _used(annotations: Annotations) -> list[bool]:

@@ -34,6 +34,7 @@ class DataFolder:
     root: Path
     layout: str
     splits: Mapping[str, SplitSource]
+    left_out: tuple[str, ...] = ()  # annotation files that can't be used, and why
 
     def split(self, name: str) -> SplitSource:
         """The split of this name, or what stands in for it: test for val, val for test, a lone annotation file for any.
@@ -55,6 +56,7 @@ class DataFolder:
         lines = [f"{self.layout} at {self.root}"]
         lines += [f"  {name}: {_inside(self.root, source.annotations)}, images in {_inside(self.root, source.images)}"
                   for name, source in self.splits.items()]
+        lines += [f"  left out: {each}" for each in self.left_out]
         return "\n".join(lines)
 
 
@@ -79,16 +81,23 @@ def find_data(path: Path) -> DataFolder:
 
 def _coco(root: Path) -> DataFolder | None:
     """annotations/instances_{split}.json, images in a folder of the split's name or all in images/."""
-    splits, years = {}, False
-    for file in sorted((root / "annotations").glob("instances_*.json")):
+    splits: dict[str, SplitSource] = {}
+    left_out = []
+    for file in sorted((root / "annotations").glob("instances_*.json"), reverse=True):  # 2017 before 2014
         name = file.stem.removeprefix("instances_")
-        images = _first_folder(root / name, root / "images" / name, root / "images", root / _split_name(name))
-        if images is None:
-            raise UsageError(f"{file} has no images: looked for the folders {root / name}, {root / 'images' / name} "
-                             f"and {root / 'images'}")
-        splits[_split_name(name)] = SplitSource(file, images)
-        years |= name.endswith("2017")
-    return DataFolder(root, "COCO 2017 layout" if years else "COCO layout", _in_order(splits)) if splits else None
+        split = _split_name(name)
+        images = _first_folder(root / name, root / "images" / name, root / "images", root / split)
+        if split in splits:
+            left_out.append(f"{file.name}: {splits[split].annotations.name} is the {split} split already")
+        elif images is None:
+            left_out.append(f"{file.name}: found none of the folders {name}, images/{name} and images")
+        else:
+            splits[split] = SplitSource(file, images)
+    if left_out and not splits:
+        raise UsageError(f"annotations without images in {root}:\n  " + "\n  ".join(left_out))
+    year = any(source.annotations.stem.endswith("2017") for source in splits.values())
+    layout = "COCO 2017 layout" if year else "COCO layout"
+    return DataFolder(root, layout, _in_order(splits), tuple(left_out)) if splits else None
 
 
 def _roboflow(root: Path) -> DataFolder | None:

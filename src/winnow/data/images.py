@@ -1,7 +1,7 @@
 """Pictures from files, as a viewer displays them: one rule for training, evaluation and prediction.
 
-EXIF orientation is applied. Content decides the format, not the file's name. Alpha is put over white, of an animation the
-first frame is taken, 16-bit grey is divided by 257, palettes and CMYK become RGB.
+EXIF orientation is applied. Content decides the format, not the file's name. Alpha is put over white, of an animation
+the first frame is taken, 16-bit grey is divided by 257, palettes and CMYK become RGB.
 """
 
 from __future__ import annotations
@@ -15,20 +15,22 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from winnow.errors import DataError
 
 LARGEST = 178_956_970  # pixels of an image, where Pillow too suspects a decompression bomb (half a gigabyte of RGB)
-FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts a program
-ORIENTATION = 0x0112  # EXIF tag; 5 to 8 turn the picture by a quarter
+FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts another program
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\x3b"}  # the last bytes of a complete file
+TAIL = 4096  # bytes at the end that are looked at
+ORIENTATION = 0x0112  # EXIF tag
+UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180, 4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_270, 7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 Source = str | os.PathLike[str] | BinaryIO
-
-
-class _UnscaledError(ValueError):
-    """Pixel values whose range nobody can tell."""
 
 
 @dataclass(frozen=True)
@@ -41,41 +43,35 @@ class ImageFacts:
 
 
 def read_image(source: Source) -> Image.Image:
-    """The picture in RGB as displayed.
+    """The picture in RGB as displayed, from a path or a file opened for reading bytes.
 
-    Args:
-        source: path, or a file opened for reading bytes.
-
-    Raises:
-        DataError: with the reason, if the file is missing, empty, damaged, no image, or larger than LARGEST pixels.
-
+    DataError gives the reason if it is missing, empty, damaged, no image, larger than LARGEST pixels, or has grey
+    values whose range nobody can tell.
     """
     with _opened(source) as image:
         image.load()
-        return _as_rgb(ImageOps.exif_transpose(image))
+        turn = UPRIGHT.get(_orientation(image))
+        upright = _as_rgb(image)
+        return upright if turn is None else upright.transpose(turn)
 
 
 def inspect_image(path: Path) -> ImageFacts:
     """Size and state of an image file from its first and last bytes; only a suspicious one is decoded.
 
-    Raises:
-        DataError: as `read_image`. Damage in the middle of a file can go unseen until the pixels are read.
-
+    Fails like `read_image`, but damage in the middle of a file can go unseen until the pixels are read.
     """
     with _opened(path) as image:
-        width, height = image.size
-        turned = image.getexif().get(ORIENTATION, 1) in (5, 6, 7, 8)
-        facts = ImageFacts((width, height) if turned else (height, width), (height, width),
-                           image.format == "GIF" and getattr(image, "is_animated", False))
         if not _ends_well(path, image.format or ""):
             image.load()
-    return facts
+        stored = (image.height, image.width)
+        size = stored[::-1] if _orientation(image) in (5, 6, 7, 8) else stored
+        return ImageFacts(size, stored, image.format == "GIF" and getattr(image, "is_animated", False))
 
 
 @contextmanager
 def _opened(source: Source) -> Iterator[Image.Image]:
     """The image behind a source, its pixels not yet decoded; whatever goes wrong inside becomes a DataError."""
-    name = str(source) if isinstance(source, str | os.PathLike) else str(getattr(source, "name", "image"))
+    name = str(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", "image"))
     try:
         with _stream(source) as stream:
             if not stream.read(1):
@@ -83,16 +79,16 @@ def _opened(source: Source) -> Iterator[Image.Image]:
             stream.seek(0)
             with Image.open(stream, formats=_formats()) as image:
                 if image.width * image.height > LARGEST:
-                    raise DataError(f"{name}: {image.width} x {image.height} pixels are too many (limit {LARGEST})")
+                    raise Image.DecompressionBombError
                 yield image
-    except DataError:
+    except (DataError, MemoryError):
         raise
     except Exception as error:  # a decoder given a stranger's bytes may raise anything
         raise DataError(f"{name}: {_reason(error)}") from error
 
 
 def _stream(source: Source) -> AbstractContextManager[BinaryIO]:
-    return Path(source).open("rb") if isinstance(source, str | os.PathLike) else nullcontext(source)
+    return Path(source).open("rb") if isinstance(source, (str, os.PathLike)) else nullcontext(source)
 
 
 @cache
@@ -103,14 +99,14 @@ def _formats() -> tuple[str, ...]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError):
-        return "no such file"
     if isinstance(error, UnidentifiedImageError):
         return f"this is no image that can be read (known: {', '.join(_formats())})"
     if isinstance(error, Image.DecompressionBombError):
-        return f"the image has too many pixels (limit {LARGEST})"
-    if isinstance(error, _UnscaledError):
-        return str(error)
+        return f"the image has too many pixels (limit {LARGEST:,}); make it smaller"
+    if isinstance(error, _RangeError):
+        return f"{error}; convert the image to 8 bits"
+    if isinstance(error, OSError) and error.strerror:
+        return f"the file can't be read ({error.strerror})"
     return f"the image is damaged or cut off ({error or type(error).__name__})"
 
 
@@ -119,17 +115,33 @@ def _ends_well(path: Path, kind: str) -> bool:
     if kind not in ENDS:
         return False
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 4096))
-        return file.read().rstrip(b"\0\r\n ").endswith(ENDS[kind])
+        file.seek(max(0, path.stat().st_size - TAIL))
+        tail = file.read()
+    if kind == "PNG" and b"eXIf" in tail:  # orientation behind the pixels, seen only after decoding them
+        return False
+    return tail.rstrip(b"\0\r\n ").endswith(ENDS[kind])
+
+
+def _orientation(image: Image.Image) -> int:
+    """How the picture must be turned, 1 to 8; an unreadable EXIF block asks for nothing."""
+    try:
+        # PNG's own method would decode the pixels to find a block that is not there.
+        return int(Image.Image.getexif(image).get(ORIENTATION, 1))
+    except Exception:
+        return 1
+
+
+class _RangeError(ValueError):
+    """Pixel values whose range nobody can tell."""
 
 
 def _as_rgb(image: Image.Image) -> Image.Image:
     """RGB from any mode that can be told without guessing."""
-    if image.mode == "F":
-        raise _UnscaledError("floating point pixels have no agreed range; convert the image to 8 bits")
+    if image.mode == "F" or (image.mode == "I" and image.format not in ("PNG", "PPM", None)):
+        raise _RangeError(f"pixels of mode {image.mode} have no agreed range")
     if image.mode.startswith("I"):
         return _scaled(image).convert("RGB")
-    if image.mode in ("LA", "La", "PA", "RGBA", "RGBa") or "transparency" in image.info:
+    if image.mode in ("LA", "PA", "RGBA", "RGBa") or "transparency" in image.info:
         paper = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(paper, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
@@ -138,6 +150,6 @@ def _as_rgb(image: Image.Image) -> Image.Image:
 def _scaled(image: Image.Image) -> Image.Image:
     """16-bit grey in 8 bits. Pillow itself would turn everything above 255 white."""
     values = np.asarray(image)
-    if values.size and (values.min() < 0 or values.max() > 65535):
-        raise _UnscaledError("grey values beyond 16 bits have no agreed range; convert the image to 8 bits")
+    if values.min() < 0 or values.max() > 65535:
+        raise _RangeError("grey values beyond 16 bits have no agreed range")
     return Image.fromarray(((values.astype(np.uint32) + 128) // 257).astype(np.uint8))

@@ -1,4 +1,4 @@
-"""From a picture with boxes to what the network reads: the recipe of Deformable DETR (Zhu et al., 2021, A.4), at any size.
+"""From a picture with boxes to what the network reads: Deformable DETR's recipe (Zhu et al., 2021, A.4), any size.
 
 All randomness is torch's, so seeding a worker is enough; the reference mixes it with Python's. Boxes come in as corners
 in pixels of the picture, and leave as cx cy w h in [0, 1].
@@ -19,7 +19,7 @@ from torchvision.tv_tensors import BoundingBoxes
 from winnow.structures import Target
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in [0, 1]
-SIDES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)  # short sides in training, for an evaluation size of 800
+SIDES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)  # short sides in training, for a size of 800
 SIDES_BEFORE_CROP = (400, 500, 600)
 CROP = (384, 600)  # smallest and largest side of a crop
 
@@ -61,7 +61,8 @@ def reference(size: int, longest: int | None) -> v2.Transform:
     # The reference sets no limit before the crop; this one only touches strips, which would fill the memory.
     enlarge = Resize(scaled(SIDES_BEFORE_CROP), 4 * (longest or 2 * size))
     low, high = scaled(CROP)
-    return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice([resize, v2.Compose([enlarge, Crop(low, high), resize])])])
+    cropped = v2.Compose([enlarge, Crop(low, high), resize])
+    return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice([resize, cropped])])
 
 
 def small(size: int, longest: int | None, *, vertical: bool = False, colour: float = 0.3, zoom_out: float = 0.3,

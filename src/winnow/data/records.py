@@ -1,0 +1,124 @@
+"""The images that an annotation file lists: found in their folder and looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unicodedata import normalize
+
+from winnow.data.images import ImageFacts, inspect_image
+from winnow.data.problems import Problems, UnusableError, problem
+from winnow.data.values import short, whole
+from winnow.errors import DataError
+
+
+@dataclass(frozen=True)
+class ImageRecord:
+    """An image of a data set, its size as displayed (that of the file where it was opened)."""
+
+    __slots__ = ("file_name", "height", "id", "width")
+
+    id: int
+    file_name: str  # relative to the image folder
+    width: int      # pixels; 0 until known
+    height: int
+
+
+def read_records(entries: Sequence[Any], path: Path, problems: Problems) -> dict[int, ImageRecord]:
+    """The images listed under a file's key "images", by id. Two images under one id make the file unusable."""
+    records: dict[int, ImageRecord] = {}
+    for place, entry in enumerate(entries):
+        record = _record(entry)
+        if record is None:
+            problems.add("malformed-image", f"{path}, image {place}", f"got {short(entry)}")
+        elif record.id not in records:
+            records[record.id] = record
+        elif records[record.id].file_name == record.file_name:
+            problems.add("duplicate-image", f"image {record.id}", f"{record.file_name} is listed twice")
+        else:
+            what = f"image id {record.id} stands for {records[record.id].file_name} and for {record.file_name}"
+            raise UnusableError(problem("duplicate-image-id", str(path), what))
+    return records
+
+
+def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Problems, *,
+                inspect: bool = True) -> dict[int, ImageRecord]:
+    """Those that lie in the folder, under the name found.
+
+    With `inspect` they are opened too: unreadable ones are left out as far as a quick look tells, and the sizes become
+    the true ones.
+    """
+    found = {}
+    for number, record in records.items():
+        name = _locate(folder, record.file_name)
+        if name is None:
+            problems.add("image-missing", f"image {number}", f"{folder / record.file_name} does not exist")
+        else:
+            found[number] = ImageRecord(number, name, record.width, record.height)
+    if inspect:
+        with ThreadPoolExecutor(8) as pool:  # the threads wait for the disk, mostly
+            looks = list(pool.map(lambda record: _look(folder / record.file_name), found.values()))
+        checked = [_checked(record, look, problems) for record, look in zip(found.values(), looks, strict=True)]
+    else:
+        checked = [_sized(record, problems) for record in found.values()]
+    return {record.id: record for record in checked if record is not None}
+
+
+def _record(entry: Any) -> ImageRecord | None:
+    if not isinstance(entry, dict):
+        return None
+    number, name = whole(entry.get("id")), entry.get("file_name")
+    width, height = (whole(entry.get(side, 0)) for side in ("width", "height"))
+    if number is None or not isinstance(name, str) or not name:
+        return None
+    if width is None or height is None or width < 0 or height < 0:
+        return None
+    return ImageRecord(number, name, width, height)
+
+
+def _locate(folder: Path, name: str) -> str | None:
+    """The name under which an image lies in the folder: as given, with other Unicode accents, or without folders."""
+    plain = name.replace("\\", "/")
+    for candidate in (name, plain, normalize("NFC", name), normalize("NFD", name), plain.rsplit("/", 1)[-1]):
+        try:
+            if (folder / candidate).is_file():
+                return candidate
+        except (OSError, ValueError):  # longer than a name may be, or with letters that no file system knows
+            continue
+    return None
+
+
+def _look(path: Path) -> ImageFacts | DataError:
+    try:
+        return inspect_image(path)
+    except DataError as error:
+        return error
+
+
+def _sized(record: ImageRecord, problems: Problems) -> ImageRecord | None:
+    """The record if it has a size, which nobody will look up."""
+    if record.width and record.height:
+        return record
+    problems.add("malformed-image", f"image {record.id}", f"{record.file_name} has no width and height")
+    return None
+
+
+def _checked(record: ImageRecord, look: ImageFacts | DataError, problems: Problems) -> ImageRecord | None:
+    """The record with its true size, or None if the file can't be used."""
+    if isinstance(look, DataError):
+        problems.add("image-damaged", f"image {record.id}", str(look))
+        return None
+    where, (height, width) = f"image {record.id} ({record.file_name})", look.size
+    if look.animated:
+        problems.add("first-frame", where, "this is an animation")
+    claimed = (record.height, record.width)
+    if 0 not in claimed and claimed != look.size:
+        what = f"the annotation file says {record.width} x {record.height}, the picture has {width} x {height}"
+        if claimed == look.stored:
+            problems.add("exif-frame", where, f"{what} after the rotation that its EXIF data asks for")
+        else:
+            problems.add("size-differs", where, what)
+    return ImageRecord(record.id, record.file_name, width, height)
