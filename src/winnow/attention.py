@@ -55,10 +55,14 @@ class DeformableAttention(nn.Module):
         """
         offsets = self.sampling_offsets(query).unflatten(-1, (self.heads, self.levels, self.points, 2))
         weights = self.attention_weights(query).unflatten(-1, (self.heads, self.levels * self.points)).softmax(-1)
-        center = (reference[:, :, None, :2] * grid.valid[:, None])[:, :, None, :, None]  # (B, Q, 1, L, 1, 2)
+        place = on_levels(reference, grid)[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 | 4)
         if reference.shape[-1] == 4:
-            extent = (reference[:, :, None, 2:] * grid.valid[:, None])[:, :, None, :, None]
-            offsets = offsets / self.points * extent * 0.5
+            offsets = offsets / self.points * place[..., 2:] * 0.5
         else:
             offsets = offsets / offsets.new_tensor([(w, h) for h, w in grid.shapes])[:, None]
-        return Samples(center + offsets, weights.unflatten(-1, (self.levels, self.points)))
+        return Samples(place[..., :2] + offsets, weights.unflatten(-1, (self.levels, self.points)))
+
+
+def on_levels(reference: Tensor, grid: Grid) -> Tensor:
+    """Points or boxes (B, Q, 2 | 4) in [0, 1] of the image -> (B, Q, L, 2 | 4) in [0, 1] of each padded level."""
+    return reference[:, :, None] * grid.valid[:, None].repeat(1, 1, 1, reference.shape[-1] // 2)
