@@ -1,3 +1,46 @@
-"""Winnow: detection transformers that compute only the tokens that matter."""
+"""Winnow: detection transformers that compute only the tokens that matter.
+
+Three lines that show the shape of it:
+
+    detector = winnow.load("runs/demo")          # a run folder or a checkpoint
+    found = detector.predict("street.jpg")       # supervision.Detections
+    model = winnow.papers.sparse_detr(rho=0.1)   # a plain nn.Module
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    import torch
+
+    from . import papers
+    from .inference.predictor import Predictor
 
 __version__ = "0.1.0"
+__all__ = ["load", "papers"]
+
+
+def load(model: str | Path, device: torch.device | str | None = None) -> Predictor:
+    """A predictor from a run folder, a checkpoint file, or the name of a published model (`winnow models`).
+
+    Args:
+        model: where the weights are, or their name.
+        device: "cpu", "cuda", "cuda:1" and so on; by default the first GPU, or the CPU without one.
+
+    Raises:
+        UsageError: if there is no such model, or its weights can't be had.
+
+    """
+    from .inference import predictor  # noqa: PLC0415  (torch takes seconds; `import winnow` should not)
+
+    return predictor.load(model, device)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "papers":
+        return import_module(".papers", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

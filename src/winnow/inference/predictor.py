@@ -1,0 +1,204 @@
+"""A trained detector in a user's hands: images in, supervision's Detections out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+import numpy as np
+import supervision as sv
+import torch
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from .. import models
+from ..data.transforms import prepare
+from ..detector import Detector, best_boxes
+from ..errors import DataError, UsageError
+from ..selection import TopTokens
+from ..structures import Batch, Boxes, Output
+from .sources import open_source
+
+if TYPE_CHECKING:
+    from ..checkpoints import Checkpoint
+    from ..data.categories import Category
+
+Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
+Sources = list[Any] | tuple[Any, ...]  # of Source; Any, because a list[str] is no list[Source]
+THRESHOLD, KEEP = 0.3, 100
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One image, what was found on it, and what the network did on the way."""
+
+    image: Image.Image         # RGB as displayed
+    detections: sv.Detections  # in pixels of that image
+    output: Output             # of a batch of one: selection, samples, and the grid of its memory
+    size: tuple[int, int]      # height and width of the network's input
+
+
+class Predictor:
+    """A detector with the names of its classes and the image size that it was trained for.
+
+    Attributes:
+        detector: the network, in evaluation mode on its device.
+        categories: label i of the network is categories[i].
+
+    """
+
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str | None = None):
+        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.detector: Detector = checkpoint.detector.to(self.device).eval()
+        self.categories: tuple[Category, ...] = tuple(checkpoint.categories)
+        self.size: int = checkpoint.run.get("size", 800)
+        self.longest: int | None = checkpoint.run.get("longest", 1333)
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the encoder chooses tokens, so that `rho` means something."""
+        return any(isinstance(part, TopTokens) for part in self.detector.modules())
+
+    @overload
+    def predict(self, source: Source, *, threshold: float = ..., rho: float | None = ..., batch_size: int = ...,
+                keep: int = ...) -> sv.Detections: ...
+
+    @overload
+    def predict(self, source: Sources, *, threshold: float = ..., rho: float | None = ..., batch_size: int = ...,
+                keep: int = ...) -> list[sv.Detections]: ...
+
+    def predict(self, source: Source | Sources, *, threshold: float = THRESHOLD, rho: float | None = None,
+                batch_size: int = 1, keep: int = KEEP) -> sv.Detections | list[sv.Detections]:
+        """What the detector finds on one image, or on each of a list or tuple of images.
+
+        Args:
+            source: path, http(s) address, PIL image, or array (H, W, 3) uint8 RGB; or a list of these.
+            threshold: lowest score to report, in [0, 1].
+            rho: share of the tokens that a sparse encoder keeps, in (0, 1]; by default the model's own.
+            batch_size: images that pass the network together; more is faster where memory allows.
+            keep: most detections of an image.
+
+        Returns:
+            Detections, best first; for a list of images a list in its order. `xyxy` is in pixels of the image as
+            displayed (EXIF rotation applied) and clipped to it; `class_id` is the id of the category in the data set
+            that the model was trained on (not the network's output index), `data["class_name"]` its name.
+
+        Raises:
+            UsageError: for an argument of the wrong kind or range.
+            DataError: for an image that can't be read, with the reason.
+
+        """
+        self.check(threshold, rho)
+        if batch_size < 1 or keep < 1:
+            raise UsageError(f"batch_size and keep must be at least 1, got {batch_size} and {keep}")
+        if not isinstance(source, list | tuple):
+            return next(self._each([source], threshold, rho, 1, keep))
+        return list(self._each(source, threshold, rho, batch_size, keep))
+
+    @torch.inference_mode()
+    def run(self, source: Source, *, threshold: float = THRESHOLD, rho: float | None = None, keep: int = KEEP) -> Seen:
+        """One image as in `predict`, with the network's whole output, for pictures of what it did."""
+        self.check(threshold, rho)
+        image = read(source)
+        batch = self._batch([image])
+        try:
+            output = self.detector(batch, rho=rho)
+        except ValueError as error:  # the model says what does not fit, such as more queries than tokens
+            raise UsageError(str(error)) from error
+        (boxes,) = best_boxes(output.final, [(image.height, image.width)], keep)
+        return Seen(image, self._detections(boxes, image.size, threshold), output, batch.sizes[0])
+
+    def check(self, threshold: float, rho: float | None) -> None:
+        """UsageError for a threshold or a share that this detector can't work with."""
+        if not 0 <= threshold <= 1:
+            raise UsageError(f"the threshold is a score in [0, 1], got {threshold}")
+        if rho is None:
+            return
+        if not 0 < rho <= 1:
+            raise UsageError(f"rho is the share of tokens to keep, above 0 and at most 1, got {rho}")
+        if not self.sparse:
+            raise UsageError(f"rho={rho} was asked of a model that keeps every token; only sparse models take it")
+
+    def _each(self, sources: Sequence[Source], threshold: float, rho: float | None, batch_size: int,
+              keep: int) -> Iterator[sv.Detections]:
+        for start in range(0, len(sources), batch_size):
+            images = [read(source) for source in sources[start:start + batch_size]]
+            originals = [(image.height, image.width) for image in images]
+            try:
+                found = self.detector.detect(self._batch(images), originals, keep=keep, rho=rho)
+            except ValueError as error:
+                raise UsageError(str(error)) from error
+            for image, boxes in zip(images, found, strict=True):
+                yield self._detections(boxes, image.size, threshold)
+
+    def _batch(self, images: Sequence[Image.Image]) -> Batch:
+        return Batch.of([prepare(image, self.size, self.longest) for image in images]).to(self.device)
+
+    def _detections(self, boxes: Boxes, size: tuple[int, int], threshold: float) -> sv.Detections:
+        """Boxes that score at least the threshold, clipped to the image's (width, height)."""
+        good = boxes.scores >= threshold
+        corners, scores, labels = (x[good].cpu().numpy() for x in (boxes.corners, boxes.scores, boxes.labels))
+        found = [self.categories[label] for label in labels]
+        return sv.Detections(
+            corners.clip(0, np.array(size * 2, corners.dtype)), confidence=scores,
+            class_id=np.array([category.id for category in found], int),
+            data={"class_name": np.array([category.name for category in found], str)},
+        )
+
+
+def load(model: str | Path, device: torch.device | str | None = None) -> Predictor:
+    """A predictor from a run folder, a checkpoint file, or the name of a model with published weights.
+
+    Raises:
+        UsageError: if there is no such thing, or its weights can't be had.
+
+    """
+    if Path(model).exists():
+        from .. import checkpoints  # noqa: PLC0415  (drawing and reports do without it)
+
+        return Predictor(checkpoints.load(Path(model)), device)
+    if str(model) in models.MODELS:
+        raise UsageError(f"{model} is a known model, but published weights can't be downloaded yet; "
+                         f"give a checkpoint file (.safetensors) or a run folder instead")
+    try:
+        models.find(str(model))
+    except ValueError as error:
+        raise UsageError(f"there is no checkpoint or run folder {model}, and {error}") from error
+    raise AssertionError("find knows the names of MODELS only")
+
+
+def read(source: Source) -> Image.Image:
+    """A picture in RGB as displayed, from whatever a user may hand over.
+
+    Raises:
+        UsageError: for another kind of thing, saying what came and what was expected.
+        DataError: for a file or address that can't be read, with the reason.
+
+    """
+    if isinstance(source, Image.Image):
+        return _as_displayed(source)
+    if isinstance(source, str | os.PathLike):
+        return open_source(os.fspath(source))
+    if isinstance(source, np.ndarray):
+        if source.ndim != 3 or source.shape[2] != 3 or source.dtype != np.uint8 or not source.size:
+            raise UsageError(f"an array must be (H, W, 3) uint8 in RGB order, got {source.shape} {source.dtype}")
+        return Image.fromarray(source)
+    raise UsageError(f"an image is a path, an http(s) address, a PIL image or an array (H, W, 3) uint8 RGB, "
+                     f"got {type(source).__name__}; a list or tuple of them is a batch")
+
+
+def _as_displayed(image: Image.Image) -> Image.Image:
+    """An opened picture under the rules for files: turned as its EXIF says, alpha over white."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        raise UsageError(f"a PIL image of mode {image.mode} has no agreed range of values; convert it to 8 bits")
+    try:
+        upright = ImageOps.exif_transpose(image)
+        if upright.has_transparency_data:
+            paper = Image.new("RGBA", upright.size, "white")
+            return Image.alpha_composite(paper, upright.convert("RGBA")).convert("RGB")
+        return upright.convert("RGB")
+    except OSError as error:  # a file that PIL opened lazily may turn out to be cut off
+        raise DataError(f"the PIL image can't be read: {error}") from error

@@ -1,0 +1,129 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import winnow
+from winnow.errors import DataError, UsageError
+from winnow.inference.predictor import Predictor, read
+
+
+@pytest.fixture
+def picture() -> Image.Image:
+    return Image.fromarray(np.random.default_rng(0).integers(0, 255, (60, 100, 3), np.uint8))
+
+
+def test_boxes_are_pixels_of_the_image_and_clipped_to_it(fixed, picture):
+    found = fixed.predict(picture)
+    assert found.xyxy.tolist() == [[25, 30, 50, 60], [50, 0, 100, 30]]
+
+
+def test_class_ids_are_the_data_sets_and_names_come_along(fixed, picture):
+    found = fixed.predict(picture)
+    assert found.class_id.tolist() == [3, 8]
+    assert found.data["class_name"].tolist() == ["grain", "Spreu ü"]
+    assert found.confidence.tolist() == pytest.approx([0.9, 0.4], abs=1e-4)
+
+
+def test_a_turned_photograph_gets_boxes_as_displayed(fixed, picture, tmp_path):
+    exif = Image.Exif()
+    exif[0x0112] = 6  # a camera held upright
+    picture.save(tmp_path / "turned.jpg", exif=exif)
+    found = fixed.predict(tmp_path / "turned.jpg")
+    assert found.xyxy[0].tolist() == [15, 50, 30, 100]  # displayed 60 wide and 100 high
+    with Image.open(tmp_path / "turned.jpg") as opened:
+        assert fixed.predict(opened).xyxy[0].tolist() == [15, 50, 30, 100]
+
+
+def test_threshold_leaves_out_weak_detections_and_keeps_names_when_nothing_is_left(fixed, picture):
+    assert len(fixed.predict(picture, threshold=0.5)) == 1
+    nothing = fixed.predict(picture, threshold=0.95)
+    assert len(nothing) == 0 and nothing.data["class_name"].tolist() == []
+
+
+def test_path_array_and_picture_are_the_same_image(sparse, picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    sources = [tmp_path / "a.png", str(tmp_path / "a.png"), picture, np.asarray(picture)]
+    found = sparse.predict(sources, threshold=0, keep=5)
+    assert all(np.array_equal(each.xyxy, found[0].xyxy) for each in found)
+
+
+def test_one_source_gives_one_result_and_a_list_a_list_in_its_order(fixed, picture):
+    small, large = picture.resize((50, 30)), picture
+    many = fixed.predict([large, small, large], batch_size=2)
+    assert [each.xyxy[0].tolist()[2] for each in many] == [50, 25, 50]
+    assert [len(images) for images in fixed.detector.batches] == [2, 1]
+    assert fixed.predict([]) == []
+    assert len(fixed.predict((large,))) == 1
+
+
+def test_rho_changes_how_many_tokens_are_kept(sparse, picture):
+    few, many = (int(sparse.run(picture, rho=rho).output.selection.mask().sum()) for rho in (0.1, 0.5))
+    tokens = sparse.run(picture).output.selection.scores.shape[1]
+    assert (few, many) == (int(0.1 * tokens) + 1, int(0.5 * tokens) + 1)
+
+
+def test_run_finds_what_predict_finds(sparse, picture):
+    seen, found = sparse.run(picture, threshold=0), sparse.predict(picture, threshold=0)
+    assert np.array_equal(seen.detections.xyxy, found.xyxy)
+    assert seen.size == (64, 106) and seen.image.size == (100, 60)
+
+
+@pytest.mark.parametrize("arguments", [{"threshold": 1.5}, {"rho": 0.0}, {"rho": 2}, {"batch_size": 0}, {"keep": 0}])
+def test_arguments_out_of_range_are_refused(sparse, picture, arguments):
+    with pytest.raises(UsageError, match=r"0|1"):
+        sparse.predict(picture, **arguments)
+
+
+def test_a_dense_model_refuses_rho(dense, picture):
+    with pytest.raises(UsageError, match="keeps every token"):
+        dense.predict(picture, rho=0.1)
+
+
+@pytest.mark.parametrize("thing", [np.zeros((3, 8, 8), np.uint8), np.zeros((8, 8, 3), np.float32),
+                                   np.zeros((8, 8), np.uint8), torch.zeros(3, 8, 8), 7, None, b"bytes"])
+def test_what_is_no_image_is_refused_with_what_came(thing):
+    with pytest.raises(UsageError, match="got"):
+        read(thing)
+
+
+def test_a_broken_file_says_which_and_why(fixed, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"broken\.jpg"):
+        fixed.predict(tmp_path / "broken.jpg")
+
+
+def test_a_picture_without_colours_or_with_transparency_is_read(fixed, picture):
+    for mode in ("L", "1", "P", "RGBA", "CMYK"):
+        assert len(fixed.predict(picture.convert(mode))) == 2
+
+
+def test_an_image_too_small_for_the_queries_says_so(sparse):
+    with pytest.raises(UsageError, match="queries"):
+        sparse.predict(Image.new("RGB", (100, 1)))
+
+
+def test_a_known_model_without_weights_says_what_to_give():
+    with pytest.raises(UsageError, match=r"sparse-detr-r50-rho10 .* give a checkpoint file"):
+        winnow.load("sparse-detr-r50-rho10")
+
+
+def test_an_unknown_model_names_its_neighbours():
+    with pytest.raises(UsageError, match="sparse-detr-r50"):
+        winnow.load("sparse-dert-r50")
+
+
+def test_importing_winnow_does_not_import_torch():
+    code = "import sys, winnow; sys.exit('torch' in sys.modules)"
+    source = str(Path(winnow.__file__).parents[1])
+    assert subprocess.run([sys.executable, "-c", code], env={"PYTHONPATH": source}, check=False).returncode == 0
+
+
+def test_the_predictor_is_ready_for_evaluation(sparse):
+    assert isinstance(sparse, Predictor) and not sparse.detector.training and sparse.sparse
