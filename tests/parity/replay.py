@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
@@ -11,11 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from winnow.detector import Detector
 from winnow.losses import Losses
 from winnow.losses.saliency import attention_map
+from winnow.papers.keys import Rows
 from winnow.queries import ProposalQueries
 from winnow.renaming import ROWS, Layout
-from winnow.structures import Matches, Output, Queries
+from winnow.structures import Batch, Matches, Output, Pyramid, Queries, Target
 
 from . import cases
 
@@ -26,7 +29,6 @@ PARTS = {"class": "loss_ce", "box": "loss_bbox", "overlap": "loss_giou"}
 class Replay:
     """What happened on the way."""
 
-    case: cases.Case
     output: Output
     losses: Losses
     matches: dict[str, Matches]  # by golden head: main, aux_0, enc, aux_enc_0
@@ -63,6 +65,13 @@ def loss_name(term: str, layers: int) -> str:
 def replay(name: str) -> Replay:
     """Forward, losses and backward of one case, once for all tests."""
     case, detector = cases.load(name), cases.detector(name)
+    rows = ROWS[cases.described(case.facts)[0]]
+    return watched(detector, case.batch, case.targets, rows, case.facts.get("grad_objective_excludes", []))
+
+
+def watched(detector: Detector, batch: Batch, targets: Sequence[Target], rows: Rows,
+            excluded: Sequence[str] = ()) -> Replay:
+    """Forward, losses, and backward from all of them but the excluded ones."""
     calls: dict[str, list[tuple[tuple, Any]]] = {}  # inputs and result of every call, by part
 
     def watch(part: str, module: nn.Module) -> RemovableHandle:
@@ -74,39 +83,36 @@ def replay(name: str) -> Replay:
              *(watch("levels", part) for part in (*detector.neck.project, *detector.neck.shrink)),
              *(watch("layers", layer) for layer in detector.decoder.layers)]
     detector.zero_grad()
-    output = detector(case.batch, case.targets)
-    losses = detector.criterion(output, case.targets)
+    output = detector(batch, targets)
+    losses = detector.criterion(output, targets)
     for hook in hooks:
         hook.remove()
 
     layers = len(detector.decoder.layers)
-    pairs = detector.criterion.matcher(output.stages, case.targets)
+    pairs = detector.criterion.matcher(output.stages, targets)
     matches = {head_name(stage.name, layers): each for stage, each in zip(output.stages, pairs, strict=True)}
     before = [given[2] for given, _ in calls["layers"]]
     after = output.final.boxes if detector.decoder.refine else before[-1]
-    excluded = case.facts.get("grad_objective_excludes", [])
     objective = torch.stack([loss for term, loss in losses.terms.items()
                              if not any(fnmatch(loss_name(term, layers), each) for each in excluded)]).sum()
     objective.backward()
-    return Replay(case, output, losses, matches, attention_map(output.samples, output.memory.grid),
+    return Replay(output, losses, matches, attention_map(output.samples, output.memory.grid),
                   list(calls["backbone"][0][1]), [result for _, result in calls["levels"]],
                   [given[0] for given, _ in calls["positions"]], [result for _, result in calls["positions"]],
                   calls["queries"][0][1][0], [*before, after], [result[0] for _, result in calls["layers"]],
-                  _gradients(name, detector))
+                  _gradients(detector, rows))
 
 
-def _gradients(name: str, detector: nn.Module) -> dict[str, Tensor | None]:
-    layout = Layout.of(detector, ROWS[cases.described(cases.load(name).facts)[0]])
+def _gradients(detector: Detector, rows: Rows) -> dict[str, Tensor | None]:
+    layout = Layout.of(detector, rows)
     parameters = dict(detector.named_parameters(remove_duplicate=False))
     found = {theirs: parameters[layout.origin[ours]].grad for ours, theirs in layout.names.items()
              if layout.origin[ours] in parameters}
     return found | {second: found[first] for second, first in layout.aliases.items()}
 
 
-def proposals(run: Replay, name: str) -> tuple[Tensor, Tensor]:
+def proposals(queries: ProposalQueries, memory: Pyramid) -> tuple[Tensor, Tensor]:
     """Boxes (B, T, 4) in logit space that every token proposes, and the tokens (B, Q) that were chosen."""
-    queries, memory = cases.detector(name).queries, run.output.memory
-    assert isinstance(queries, ProposalQueries)
     tokens = queries.project(memory.values, memory.grid)
     logits = queries.head.classify(tokens)
     scores = logits.amax(-1) if queries.specific else logits[..., 0]

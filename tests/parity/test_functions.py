@@ -35,7 +35,7 @@ from winnow.structures import (
 
 from . import cases
 
-FUNCTIONS = [name for name in cases.names("function")]
+FUNCTIONS = cases.names("function")
 TOLERANCE = 2e-6
 
 

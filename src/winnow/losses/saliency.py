@@ -23,7 +23,7 @@ def attention_map(samples: Sequence[Samples], grid: Grid) -> Tensor:
     device = samples[0].weights.device
     size = torch.tensor([(w, h) for h, w in grid.shapes], dtype=torch.float32, device=device)[:, None]  # (L, 1, 2)
     start = torch.tensor(grid.starts[:-1], device=device)[:, None]                                      # (L, 1)
-    received = torch.zeros(len(samples[0].weights), grid.starts[-1], device=device)
+    received = torch.zeros(len(samples[0].weights), grid.starts[-1], dtype=torch.float32, device=device)
     for sample in samples:
         place = sample.locations.float() * size
         low = place.floor()
