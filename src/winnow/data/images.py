@@ -74,6 +74,7 @@ def _opened(source: Source) -> Iterator[Image.Image]:
     name = str(source) if isinstance(source, (str, os.PathLike)) else str(getattr(source, "name", "image"))
     try:
         with _stream(source) as stream:
+            stream.seek(0)
             if not stream.read(1):
                 raise DataError(f"{name}: the file is empty")
             stream.seek(0)

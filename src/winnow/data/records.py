@@ -15,11 +15,9 @@ from winnow.data.values import short, whole
 from winnow.errors import DataError
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ImageRecord:
     """An image of a data set, its size as displayed (that of the file where it was opened)."""
-
-    __slots__ = ("file_name", "height", "id", "width")
 
     id: int
     file_name: str  # relative to the image folder

@@ -14,7 +14,7 @@ import torchvision.transforms.v2.functional as F
 from PIL.Image import Image
 from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
-from torchvision.tv_tensors import BoundingBoxes
+from torchvision.tv_tensors import BoundingBoxes, wrap
 
 from winnow.structures import Target
 
@@ -75,14 +75,14 @@ def small(size: int, longest: int | None, *, vertical: bool = False, colour: flo
         vertical: flip top and bottom too, for pictures without an up (microscopes, satellites).
         colour: how far brightness, contrast and saturation move, as a share; hue moves a tenth of it.
         zoom_out: probability of placing the picture on a larger canvas, up to twice as wide and high.
-        crop: probability of a crop that keeps some box in view.
+        crop: probability of a crop, to no less than half the width and half the height.
 
     """
     fill = [round(255 * channel) for channel in MEAN]
     return v2.Compose([
         v2.ColorJitter(colour, colour, colour, colour / 10),
         v2.RandomZoomOut(fill, side_range=(1, 2), p=zoom_out),
-        v2.RandomApply([v2.RandomIoUCrop()], p=crop),
+        v2.RandomApply([PartialCrop()], p=crop),
         v2.RandomHorizontalFlip(),
         v2.RandomVerticalFlip(0.5 if vertical else 0),
         Resize(tuple(max(1, round(size * share / 100)) for share in range(60, 125, 5)), longest),
@@ -143,7 +143,30 @@ class Crop(v2.Transform):
 
     def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
         """Crop a picture or its boxes."""
-        return self._call_kernel(F.crop, inpt, **params)
+        return F.crop(inpt, **params)
+
+
+class PartialCrop(v2.Transform):
+    """Cut out a rectangle of at least `least` times each side. Objects of which less than `visible` is left go."""
+
+    def __init__(self, least: float = 0.5, visible: float = 0.3) -> None:
+        super().__init__()
+        self.least, self.visible = least, visible
+
+    def make_params(self, flat_inputs: list[Any]) -> dict[str, Any]:
+        """Draw the rectangle: width, then height, then the place."""
+        image = _picture(flat_inputs)
+        width, height = (_between(max(1, round(self.least * side)), side) for side in image.size)
+        return {"top": _between(0, image.height - height), "left": _between(0, image.width - width),
+                "height": height, "width": width}
+
+    def transform(self, inpt: Any, params: dict[str, Any]) -> Any:
+        """Crop a picture or its boxes; those of objects that go become empty."""
+        cut = F.crop(inpt, **params)
+        if not isinstance(inpt, BoundingBoxes):
+            return cut
+        gone = _areas(cut) < self.visible * _areas(inpt)
+        return wrap(cut.as_subclass(Tensor).masked_fill(gone[:, None], 0), like=cut)
 
 
 class _View:
@@ -169,6 +192,11 @@ def _picture(inputs: list[Any]) -> Image:
 def _between(low: int, high: int) -> int:
     """A whole number from low to high, both included."""
     return int(torch.randint(low, high + 1, ()))
+
+
+def _areas(corners: Tensor) -> Tensor:
+    """(G, 4) to (G,)."""
+    return (corners[:, 2:] - corners[:, :2]).clamp(min=0).prod(-1).as_subclass(Tensor)
 
 
 def _resize(inpt: Any, size: tuple[int, int]) -> Any:

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+from itertools import chain
+
+import pytest
+import torch
+
+from winnow.data import CocoData, Example, collate, loader, transforms
+from winnow.data.batching import Order
+from winnow.errors import DataError, UsageError
+from winnow.structures import Target
+
+from .conftest import coco
+from .test_coco import damage
+
+
+def example(number: int, height: int = 4, width: int = 6) -> Example:
+    return Example(torch.full((3, height, width), float(number)), Target(torch.tensor([number]), torch.rand(1, 4)),
+                   number, (height * 2, width * 2))
+
+
+@pytest.fixture
+def data(write) -> CocoData:
+    file = write(coco(7))
+    return CocoData(file, file.parents[1] / "images", transforms.training(24, 40), train=True)
+
+
+def ids(batches) -> list[list[int]]:
+    return [[meta.image_id for meta in metas] for _, _, metas in batches]
+
+
+def test_images_of_different_size_share_a_canvas():
+    batch, targets, metas = collate([example(1, 4, 6), example(2, 5, 3)])
+    assert batch.images.shape == (2, 3, 5, 6)
+    assert batch.sizes == ((4, 6), (5, 3))
+    assert [target.labels.tolist() for target in targets] == [[1], [2]]
+    assert metas[1].original == (10, 6)
+
+
+def test_damaged_images_leave_the_batch_smaller():
+    batch, targets, metas = collate([None, example(2), None])
+    assert (len(batch.images), len(targets), len(metas)) == (1, 1, 1)
+
+
+def test_a_batch_of_nothing_is_an_error():
+    with pytest.raises(ValueError, match="at least one image"):
+        collate([None])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_seed_decides_order_and_pixels_with_any_number_of_workers(data, workers):
+    def epoch(workers: int) -> list:
+        batches = loader(data, 2, train=True, workers=workers, seed=5)
+        batches.set_epoch(3)
+        return list(batches)
+
+    first, second = epoch(0), epoch(workers)
+    assert ids(first) == ids(second)
+    assert all(torch.equal(a[0].images, b[0].images) for a, b in zip(first, second, strict=True))
+
+
+def test_epochs_and_seeds_differ(data):
+    batches = loader(data, 2, train=True, seed=0)
+    epochs = []
+    for epoch in range(3):
+        batches.set_epoch(epoch)
+        epochs.append(ids(batches))
+    epochs.append(ids(loader(data, 2, train=True, seed=1)))
+    assert len({str(each) for each in epochs}) == 4
+
+
+def test_reading_batches_leaves_torchs_generator_alone(data):
+    torch.manual_seed(0)
+    expected = torch.rand(3)
+    torch.manual_seed(0)
+    list(loader(data, 2, train=True))
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_training_drops_the_incomplete_batch_and_evaluation_keeps_it(data):
+    assert [len(each) for each in ids(loader(data, 3, train=True))] == [3, 3]
+    assert ids(loader(data, 3, train=False)) == [[1, 2, 3], [4, 5, 6], [7]]
+
+
+def test_training_keeps_a_batch_that_is_the_only_one(data):
+    assert [len(each) for each in ids(loader(data, 16, train=True))] == [7]
+
+
+def test_processes_share_an_epoch_of_training_evenly():
+    parts = [[index for index, _ in Order(7, True, seed=0, rank=rank, world=3)] for rank in range(3)]
+    assert [len(part) for part in parts] == [3, 3, 3]
+    assert {index for part in parts for index in part} == set(range(7))
+    whole = [index for index, _ in Order(7, True, seed=0)]
+    assert list(chain(*parts))[:7] == whole  # contiguous parts of one permutation
+
+
+def test_processes_evaluate_every_image_once():
+    parts = [[index for index, _ in Order(7, False, seed=0, rank=rank, world=3)] for rank in range(3)]
+    assert sorted(chain(*parts)) == list(range(7))
+
+
+def test_a_batch_whose_images_are_all_damaged_is_skipped(data):
+    data.train = False
+    damage(data, 0)
+    damage(data, 1)
+    assert ids(loader(data, 2, train=False)) == [[3, 4], [5, 6], [7]]
+
+
+def test_damage_seen_by_a_worker_is_known_afterwards(data):
+    damage(data, 2)
+    data.train = False
+    assert ids(loader(data, 4, train=False, workers=1)) == [[1, 2, 4], [5, 6, 7]]
+    assert [record.id for record in data.damaged] == [3]
+    assert 3 not in [image["id"] for image in data.ground_truth()["images"]]
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_strict_data_stops_with_a_message_and_no_traceback(data, workers):
+    damage(data, 2)
+    data.strict = True
+    with pytest.raises(DataError, match=r"3\.png: the image is damaged") as caught:
+        list(loader(data, 2, train=False, workers=workers))
+    assert "Traceback" not in str(caught.value)
+
+
+def test_a_batch_size_below_one_is_refused(data):
+    with pytest.raises(UsageError, match="at least 1, got 0"):
+        loader(data, 0, train=True)
