@@ -1,0 +1,35 @@
+# Two commands do everything: `make demo` and `make test`. Each sets up what it needs in .venv first.
+
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+READY  := $(VENV)/.ready
+
+.PHONY: demo test lint evidence setup clean
+
+demo: $(READY)            ## train a small sparse detector and draw what it learned
+	$(BIN)/winnow demo
+
+test: $(READY)            ## all tests; says which were left out, and why
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal -rs
+
+lint: $(READY)            ## style and types
+	$(BIN)/ruff check src tests evidence
+	$(BIN)/mypy
+
+evidence: $(READY)        ## slow proofs: full-size parity, the table of models
+	$(BIN)/python -m pytest -m slow -rs
+	$(BIN)/python -m evidence.model_table
+
+setup: $(READY)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("Winnow needs Python 3.10 or newer, this is " + sys.version.split()[0] + "; say which with make PYTHON=...") if sys.version_info < (3, 10) else None'
+	@began=$$(date +%s); \
+	echo "setting up $(VENV): torch and friends, a few minutes and about 5 GB the first time"; \
+	$(PYTHON) -m venv $(VENV) && \
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	touch $(READY) && echo "set-up took $$(( $$(date +%s) - began )) s"
+
+clean:                    ## remove the environment and what tools left behind
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache build dist

@@ -1,0 +1,32 @@
+"""A detector over a data set, and how good it was."""
+
+from __future__ import annotations
+
+import torch
+
+from ..data.batching import loader
+from ..data.coco import CocoData
+from ..detector import Detector
+from ..progress import Progress
+from .coco import Metrics, evaluate, predictions_to_coco
+
+
+def detect_all(detector: Detector, data: CocoData, *, batch_size: int = 1, workers: int = 0, rho: float | None = None,
+               device: torch.device | str = "cpu") -> list[dict[str, object]]:
+    """COCO results of every image of a data set, the 100 best of each, as the papers evaluate."""
+    results: list[dict[str, object]] = []
+    batches = loader(data, batch_size, train=False, workers=workers)
+    with Progress("detecting", len(batches)) as progress:
+        for batch, _, metas in batches:
+            found = detector.detect(batch.to(device), [meta.original for meta in metas], rho=rho)
+            for boxes, meta in zip(found, metas, strict=True):
+                results += predictions_to_coco(boxes, meta.image_id, data.categories)
+            progress.advance()
+    return results
+
+
+def validate(detector: Detector, data: CocoData, *, batch_size: int = 1, workers: int = 0, rho: float | None = None,
+             device: torch.device | str = "cpu") -> Metrics:
+    """COCO metrics of a detector, which must be in evaluation mode, on a data set."""
+    results = detect_all(detector, data, batch_size=batch_size, workers=workers, rho=rho, device=device)
+    return evaluate(data.ground_truth(), results)

@@ -1,0 +1,237 @@
+"""The training loop, top to bottom. Features are functions that it calls, never branches in it."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from .. import checkpoints, models
+from ..checkpoints import Checkpoint
+from ..data.batching import Loader, loader
+from ..data.coco import CocoData
+from ..data.folders import find_data
+from ..data.transforms import evaluation, training
+from ..detector import Detector
+from ..evaluation.coco import Metrics
+from ..evaluation.validate import validate
+from ..losses import Losses
+from ..progress import Progress, clock, console
+from .optimizer import make_optimizer, make_schedule
+from .recipes import Recipe
+from .run import RunConfig, RunFolder
+
+
+@dataclass
+class Trainer:
+    """What a run holds while it goes: its parts, and how far it is."""
+
+    config: RunConfig
+    folder: RunFolder
+    accelerator: Accelerator
+    detector: Detector
+    model: nn.Module            # the detector as Accelerate wraps it
+    optimizer: torch.optim.Optimizer
+    schedule: torch.optim.lr_scheduler.LambdaLR
+    average: ModelEmaV3 | None
+    train: Loader
+    val: CocoData
+    epoch: int = 0
+    best: float = -1.0
+
+
+def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
+    """Run a recipe to its end, or go on with a run that was stopped."""
+    trainer = set_up(config, resume=resume)
+    recipe, folder = trainer.config.recipe, trainer.folder
+    total = recipe.epochs * len(trainer.train)
+    with Progress("training", total, start=trainer.epoch * len(trainer.train)) as progress:
+        for epoch in range(trainer.epoch, recipe.epochs):
+            began, meter = time.monotonic(), Meter()
+            trainer.train.set_epoch(epoch)
+            trainer.model.train()
+            for batch, targets, _ in trainer.train:
+                device = trainer.accelerator.device
+                targets = [target.to(device) for target in targets]
+                with trainer.accelerator.accumulate(trainer.model):
+                    with trainer.accelerator.autocast():
+                        output = trainer.model(batch.to(device), targets)
+                    losses = trainer.detector.criterion(output, targets)
+                    trainer.accelerator.backward(finite(losses))
+                    if trainer.accelerator.sync_gradients:
+                        trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip)
+                    trainer.optimizer.step()
+                    trainer.schedule.step()
+                    trainer.optimizer.zero_grad()
+                update_average(trainer)
+                meter.add(losses)
+                progress.advance(f"loss {meter.mean('total'):.2f}  best AP {max(trainer.best, 0):.3f}")
+            trainer.epoch = epoch + 1
+            row = {"epoch": epoch, "seconds": time.monotonic() - began, "lr": trainer.schedule.get_last_lr()[0],
+                   **meter.means()}
+            if trainer.epoch % recipe.evaluate_every == 0 or trainer.epoch == recipe.epochs:
+                metrics = evaluate(trainer)
+                row |= metrics.as_dict()
+                console.print(f"epoch {trainer.epoch}/{recipe.epochs}  loss {row['total']:.2f}  "
+                              f"AP {shown(metrics.AP)}  AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
+            save(trainer, row)
+    return folder
+
+
+def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
+    """Everything the loop needs, in a new run folder or from one that was stopped."""
+    folder = RunFolder(Path(config.out))
+    config = folder.config() if resume else config
+    recipe = config.recipe
+    accelerator = Accelerator(gradient_accumulation_steps=recipe.accumulate, mixed_precision=recipe.precision,
+                              step_scheduler_with_optimizer=False)
+    set_seed(recipe.seed, device_specific=True)
+    data = find_data(Path(config.data))
+    console.print(data.describe())
+    source = data.split("train")
+    train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
+                         train=True)
+    source = data.split("val")
+    val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
+                       categories=train_set.categories)
+    for each in (train_set, val_set):
+        tell_problems(each)
+    batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
+                     rank=accelerator.process_index, world=accelerator.num_processes)
+    detector = models.build(config.paper, config.settings | {"classes": len(train_set.categories)})
+    optimizer = make_optimizer(detector, recipe)
+    schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
+    model, optimizer = accelerator.prepare(detector, optimizer)
+    average = ModelEmaV3(detector, decay=recipe.ema, use_warmup=True, warmup_power=0.75) if recipe.ema else None
+    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, batches, val_set)
+    tell(trainer)
+    if resume:
+        go_on(trainer)
+    elif accelerator.is_main_process:
+        folder.start(config)
+    return trainer
+
+
+def tell(trainer: Trainer) -> None:
+    """What will happen, before it happens: sizes, and learning rates as they are used."""
+    recipe, processes = trainer.config.recipe, trainer.accelerator.num_processes
+    effective = recipe.batch_size * recipe.accumulate * processes
+    learn = sum(p.numel() for p in trainer.detector.parameters() if p.requires_grad)
+    console.print(f"{trainer.config.model}: {learn / 1e6:.2f} M trainable parameters, {recipe.epochs} epochs of "
+                  f"{len(trainer.train)} steps on {trainer.accelerator.device}")
+    console.print(f"effective batch {effective} ({recipe.batch_size} x {recipe.accumulate} steps x {processes} "
+                  f"processes), lr {recipe.lr:g}, backbone {recipe.backbone_lr:g}, offsets {recipe.offsets_lr:g}, "
+                  f"used as written")
+    if effective != recipe.reference_batch:
+        scale = math.sqrt(effective / recipe.reference_batch)
+        console.print(f"[yellow]these rates were made for a batch of {recipe.reference_batch}; the reference would "
+                      f"multiply them by {scale:.3f}: --set lr={recipe.lr * scale:.3g} "
+                      f"backbone_lr={recipe.backbone_lr * scale:.3g} offsets_lr={recipe.offsets_lr * scale:.3g}")
+
+
+def tell_problems(data: CocoData) -> None:
+    """What was left out of a data set, counted."""
+    console.print(data.describe())
+    for line in data.problems.lines():
+        console.print(f"[yellow]{line}")
+
+
+def finite(losses: Losses) -> torch.Tensor:
+    """The total, or a FloatingPointError that names the terms that are not finite."""
+    total = losses.total
+    if not torch.isfinite(total):
+        broken = [name for name, value in losses.terms.items() if not torch.isfinite(value)]
+        raise FloatingPointError(f"these losses are not finite: {', '.join(broken)}; lower the learning rate (--set lr=) "
+                                 f"or look at the data with 'winnow check'")
+    return total
+
+
+class Meter:
+    """Means of the losses over an epoch; they are added up on the device, without waiting for it."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, torch.Tensor] = {}
+        self.steps = 0
+
+    def add(self, losses: Losses) -> None:
+        """Count one step."""
+        self.steps += 1
+        for name, value in ({"total": losses.total} | losses.terms | losses.logged).items():
+            value = value.detach().float()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+
+    def mean(self, name: str) -> float:
+        """The mean of one of them so far."""
+        return float(self.sums[name]) / self.steps
+
+    def means(self) -> dict[str, float]:
+        """All means so far."""
+        return {name: self.mean(name) for name in self.sums}
+
+
+def update_average(trainer: Trainer) -> None:
+    """Move the averaged weights towards the present ones."""
+    if trainer.average is not None and trainer.accelerator.sync_gradients:
+        trainer.average.update(trainer.detector, step=trainer.schedule.last_epoch)
+
+
+def evaluated(trainer: Trainer) -> Detector:
+    """The weights that are evaluated and saved: the average where there is one."""
+    module: Any = trainer.detector if trainer.average is None else trainer.average.module
+    return module  # type: ignore[no-any-return]
+
+
+def evaluate(trainer: Trainer) -> Metrics:
+    """COCO metrics on the validation split."""
+    recipe = trainer.config.recipe
+    return validate(evaluated(trainer).eval(), trainer.val, batch_size=recipe.batch_size,
+                    device=trainer.accelerator.device)
+
+
+def save(trainer: Trainer, row: dict[str, Any]) -> None:
+    """Weights, the best so far, metrics, and the state to go on from."""
+    if not trainer.accelerator.is_main_process:
+        return
+    recipe, folder = trainer.config.recipe, trainer.folder
+    run = {"size": recipe.size, "longest": recipe.longest, "epoch": trainer.epoch, "model": trainer.config.model,
+           "AP": row.get("AP"), "AP50": row.get("AP50")}
+    settings = trainer.config.settings | {"classes": len(trainer.val.categories)}
+    checkpoint = Checkpoint(evaluated(trainer), trainer.config.paper, settings, tuple(trainer.val.categories), run)
+    checkpoints.save(folder.last, checkpoint)
+    if (row.get("AP") or -1.0) > trainer.best:
+        trainer.best = row["AP"]
+        checkpoints.save(folder.best, checkpoint)
+    folder.log(row)
+    folder.save_state({
+        "epoch": trainer.epoch, "best": trainer.best, "weights": trainer.detector.state_dict(),
+        "optimizer": trainer.optimizer.state_dict(), "schedule": trainer.schedule.state_dict(),
+        "average": None if trainer.average is None else trainer.average.module.state_dict(),
+        "random": torch.get_rng_state(),
+    })
+
+
+def go_on(trainer: Trainer) -> None:
+    """Take up the state that the last finished epoch left."""
+    state = trainer.folder.load_state()
+    trainer.detector.load_state_dict(state["weights"])
+    trainer.optimizer.load_state_dict(state["optimizer"])
+    trainer.schedule.load_state_dict(state["schedule"])
+    if trainer.average is not None:
+        trainer.average.module.load_state_dict(state["average"])
+    torch.set_rng_state(state["random"])
+    trainer.epoch, trainer.best = state["epoch"], state["best"]
+    trainer.folder.keep_history_before(trainer.epoch)
+    console.print(f"going on after epoch {trainer.epoch} of {trainer.config.recipe.epochs}")
+
+
+def shown(value: float | None) -> str:
+    """A metric for people; undefined ones as a dash."""
+    return "-" if value is None or math.isnan(value) else f"{value:.3f}"
