@@ -20,6 +20,8 @@ from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable"}
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -36,6 +38,12 @@ class Backbone:
     scratch: bool = False
     dilation: bool = False
     options: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        unsafe = sorted(set(self.options) & LOADING)
+        if unsafe:  # a description may come from a stranger's file
+            raise ValueError(f"a backbone's options describe the network, they do not load weights: drop "
+                             f"{', '.join(unsafe)}, and give the weights as a file")
 
     def build(self, stages: int) -> nn.Module:
         """The network, with random weights, that gives the maps of its last `stages` stages."""

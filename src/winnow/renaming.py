@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from .checkpoints import few
 from .detector import Detector
 from .errors import UsageError
 from .papers import keys
@@ -66,7 +67,7 @@ class Layout:
         missing = [theirs for theirs in self.names.values() if theirs not in weights]
         missing = [theirs for theirs in missing if not theirs.endswith(CONSTANT)]
         if missing:
-            raise UsageError(f"the file lacks {len(missing)} weights of this model: {_few(missing)}")
+            raise UsageError(f"the file lacks {len(missing)} weights of this model: {few(missing)}")
         state: dict[str, Tensor] = {}
         for ours, theirs in self.names.items():
             if theirs.endswith(CONSTANT):
@@ -90,7 +91,7 @@ class Layout:
             elif not torch.equal(weight, weights[first]):
                 raise UsageError(f"{key} is a second name of {first}, but their values differ")
         if unknown:
-            raise UsageError(f"the file holds {len(unknown)} weights that this model has no place for: {_few(unknown)}")
+            raise UsageError(f"the file holds {len(unknown)} weights that this model has no place for: {few(unknown)}")
         return ignored
 
     def write(self, detector: Detector) -> dict[str, Tensor]:
@@ -132,7 +133,3 @@ def _fill(template: str, found: Mapping[str, str], numbers: Mapping[str, int]) -
         return str(sum(-value(term) if sign == "-" else value(term) for sign, term in terms))
 
     return re.sub(r"\{([^}]+)\}", total, template)
-
-
-def _few(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
