@@ -68,7 +68,7 @@ def beside(image: Image.Image, truth: sv.Detections, found: sv.Detections, *, le
     size = (round(image.width * factor), round(image.height * factor))
     large = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
     gap = max(4, size[0] // 60)
-    pair = Image.new("RGBA", (2 * size[0] + gap, size[1]))  # the gap shows the page behind it
+    pair = Image.new("RGB", (2 * size[0] + gap, size[1]), DARK)
     pair.paste(draw(large, scaled(truth, factor)), (0, 0))
     pair.paste(draw(large, scaled(found, factor)), (size[0] + gap, 0))
     return pair
