@@ -38,10 +38,11 @@ SWIN = {"name": "swin_tiny_patch4_window7_224"}
 TINY = Named(
     "sparse-detr-tiny", "sparse_detr",
     {
-        "rho": 0.2, "queries": 60, "denoising": 30, "copies": 4,
-        "backbone": {"name": "resnet10t", "scratch": True, "options": {}},
-        "size": {"width": 128, "heads": 4, "feedforward": 256, "encoder_layers": 3, "decoder_layers": 3,
-                 "encoder_points": 4, "decoder_points": 4, "levels": 4, "dropout": 0.0},
+        "rho": 0.2, "queries": 60, "copies": 4,
+        "backbone": {"name": "resnet10t", "scratch": True,
+                     "options": {"channels": [32, 64, 128, 256], "stem_width": 16}},
+        "size": {"width": 128, "heads": 4, "feedforward": 256, "encoder_layers": 2, "decoder_layers": 3,
+                 "encoder_points": 2, "decoder_points": 2, "levels": 4, "dropout": 0.0},
     },
     recipe="small",
 )

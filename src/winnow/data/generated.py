@@ -18,7 +18,8 @@ from PIL import Image, ImageDraw
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # x y width height
 CLASSES = ("disc", "ring", "square", "triangle", "star")
-SHARPNESS = 2  # pictures are drawn this much larger, then reduced
+CONTRAST = 80   # least distance between the colours of an object and the floor, in RGB
+SHARPNESS = 2   # pictures are drawn this much larger, then reduced
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,8 @@ def write_data(root: Path, *, train: int = 600, val: int = 100, seed: int = 0, r
 def draw(rng: np.random.Generator, recipe: Recipe = Recipe()) -> Drawn:
     """One picture. An object that would hide too much of an earlier one is left out."""
     size = (recipe.width * SHARPNESS, recipe.height * SHARPNESS)
-    canvas = _floor(rng, size)
+    tone = rng.integers(50, 190, 3)
+    canvas = _floor(rng, tone, size)
     _strew(rng, canvas, recipe.straws, recipe.crumbs)
     objects: list[_Object] = []
     for label, outline in _outlines(rng, size, recipe):
@@ -88,7 +90,7 @@ def draw(rng: np.random.Generator, recipe: Recipe = Recipe()) -> Drawn:
         left = [each.visible & ~shape for each in objects]
         if any(mask.sum() < (1 - recipe.hidden) * each.area for mask, each in zip(left, objects, strict=True)):
             continue
-        canvas.paste(_skin(rng, size), mask=outline)
+        canvas.paste(_skin(rng, tone, size), mask=outline)
         objects = [_Object(each.label, mask, each.area) for mask, each in zip(left, objects, strict=True)]
         objects.append(_Object(label, shape, int(shape.sum())))
     _strew(rng, canvas, recipe.straws // 8, 0)  # a few straws lie on top
@@ -117,7 +119,7 @@ def _outlines(rng: np.random.Generator, size: tuple[int, int], recipe: Recipe) -
         stretch = math.exp(rng.uniform(-0.25, 0.25))
         center = [rng.uniform(min(radius * 0.8, side / 2), max(side - radius * 0.8, side / 2)) for side in size]
         label = int(rng.integers(len(CLASSES)))
-        turn = rng.uniform(0, 2 * math.pi)
+        turn = rng.uniform(-0.5, 0.5) - math.pi / 2  # upright, more or less
         mask = Image.new("L", size)
         brush = ImageDraw.Draw(mask)
         for points, fill in _parts(CLASSES[label]):
@@ -138,27 +140,28 @@ def _parts(name: str) -> list[tuple[list[Point], int]]:
     return {
         "disc": [(corners(48), 255)],
         "ring": [(corners(48), 255), (corners(48, 0.55), 0)],
-        "square": [(corners(4), 255)],
+        "square": [([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)], 255)],
         "triangle": [(corners(3), 255)],
         "star": [(corners(5, 1.0, 0.42), 255)],
     }[name]
 
 
-def _floor(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Soft patches of two related colours."""
-    base = rng.integers(50, 190, 3)
+def _floor(rng: np.random.Generator, tone: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Soft patches around a tone (red, green, blue)."""
     cells = rng.normal(0, 22, (rng.integers(3, 9), rng.integers(3, 9), 1)) + rng.normal(0, 8, (1, 1, 3))
-    small = Image.fromarray(np.clip(base + cells, 0, 255).astype(np.uint8))
+    small = Image.fromarray(np.clip(tone + cells, 0, 255).astype(np.uint8))
     return small.resize(size, Image.Resampling.BICUBIC)
 
 
-def _skin(rng: np.random.Generator, size: tuple[int, int]) -> Image.Image:
-    """Any colour, shaded from one side to the other."""
-    light, dark = (rng.integers(20, 256, 3) for _ in range(2))
-    mixed = np.clip(light + (dark - light) * rng.uniform(0.1, 0.5), 0, 255)
-    ends = np.stack([light, mixed]).astype(np.uint8)
-    ramp = Image.fromarray(ends[:, None] if rng.random() < 0.5 else ends[None])
-    return ramp.resize(size, Image.Resampling.BILINEAR)
+def _skin(rng: np.random.Generator, tone: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """Any colour that stands out from the floor's tone, shaded from one side to the other."""
+    colour = rng.integers(20, 256, 3)
+    while np.linalg.norm(colour - tone) < CONTRAST:
+        colour = rng.integers(20, 256, 3)
+    ends = np.stack([colour, colour + (colour - tone) * rng.uniform(-0.25, 0.25)])
+    ramp = np.clip(ends, 0, 255).astype(np.uint8)
+    shaded = Image.fromarray(ramp[:, None] if rng.random() < 0.5 else ramp[None])
+    return shaded.resize(size, Image.Resampling.BILINEAR)
 
 
 def _strew(rng: np.random.Generator, canvas: Image.Image, straws: int, crumbs: int) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 
 from ..data.batching import loader
 from ..data.coco import CocoData
+from ..data.folders import find_data
+from ..data.transforms import evaluation
 from ..detector import Detector
-from ..progress import Progress
+from ..inference.predictor import load
+from ..progress import Progress, console
 from .coco import Metrics, evaluate, predictions_to_coco
 
 
@@ -30,3 +35,22 @@ def validate(detector: Detector, data: CocoData, *, batch_size: int = 1, workers
     """COCO metrics of a detector, which must be in evaluation mode, on a data set."""
     results = detect_all(detector, data, batch_size=batch_size, workers=workers, rho=rho, device=device)
     return evaluate(data.ground_truth(), results)
+
+
+def validate_command(root: Path, split: str, *, model: str | None = None, detections: Path | None = None,
+                     rho: float | None = None, batch_size: int = 1, workers: int = 0) -> Metrics:
+    """`winnow val`: metrics of a model, or of a results file, on a split of a data folder."""
+    folder = find_data(root)
+    console.print(folder.describe())
+    source = folder.split(split)
+    if detections is not None:
+        return evaluate(source.annotations, detections)
+    assert model is not None
+    predictor = load(model)
+    predictor.check(0.0, rho)
+    data = CocoData(source.annotations, source.images, evaluation(predictor.size, predictor.longest),
+                    categories=predictor.categories)
+    console.print(data.describe())
+    for line in data.problems.lines():
+        console.print(f"[yellow]{line}")
+    return validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho, device=predictor.device)
