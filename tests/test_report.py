@@ -111,7 +111,7 @@ def test_writing_replaces_an_older_page_and_leaves_no_rest(run, tmp_path):
 
 def test_a_place_that_can_not_be_written_is_said(run, tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(UsageError, match="can't write the report"):
+    with pytest.raises(UsageError, match=r"report\.html could not be written"):
         write_report(tmp_path / "file" / "report.html", run)
 
 

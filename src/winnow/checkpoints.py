@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -99,7 +100,8 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         kept = "; the file that was there is unharmed" if path.exists() else ""
         raise UsageError(f"{path} could not be written: {error}{kept}") from error
     finally:
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # where the folder could not be made, there is nothing to remove
+            new.unlink(missing_ok=True)
 
 
 def first_names(module: nn.Module) -> list[str]:

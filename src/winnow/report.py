@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 import io
 import math
-import os
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from PIL import Image
 
 from . import __version__
 from .charts import line_chart
-from .errors import UsageError
+from .checkpoints import replace_file
 
 WIDEST = 1800  # pixels of an embedded picture
 PACKAGES = ("torch", "torchvision", "timm", "supervision", "pillow", "numpy")  # whose versions can change a result
@@ -91,13 +90,7 @@ class RunReport:
 def write_report(path: Path, run: RunReport) -> Path:
     """Write the page, replacing an older one only when the new one is whole, and return where it is."""
     page = render(run)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(page, encoding="utf-8")
-        part.replace(path)
-    except OSError as error:
-        raise UsageError(f"can't write the report {path}: {error.strerror or error}") from error
+    replace_file(path, lambda new: new.write_text(page, encoding="utf-8"))
     return path
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from winnow import models
 from winnow.boxes import to_centers
+from winnow.checkpoints import Checkpoint
 from winnow.data.categories import Category
 from winnow.detector import best_boxes
 from winnow.inference.predictor import Predictor
@@ -39,27 +40,32 @@ class Fixed(nn.Module):
         return best_boxes(self(batch, rho=rho).final, sizes, keep)
 
 
-def predictor_of(detector: nn.Module, size: int = 64) -> Predictor:
-    run = {"size": size, "longest": 2 * size}
-    return Predictor(SimpleNamespace(detector=detector, categories=CATEGORIES, run=run), "cpu")  # type: ignore[arg-type]
+SMALL = {"queries": 5, "classes": 2, "backbone": {"name": "resnet18", "scratch": True},
+         "size": {"width": 64, "heads": 2, "feedforward": 32, "encoder_layers": 1, "decoder_layers": 1}}
+
+
+def checkpoint_of(paper: str, **settings: Any) -> Checkpoint:
+    torch.manual_seed(0)
+    settings = SMALL | settings
+    return Checkpoint(models.build(paper, settings), paper, settings, CATEGORIES, {"size": 64, "longest": 128})
 
 
 @pytest.fixture
 def fixed() -> Predictor:
-    return predictor_of(Fixed([[0.25, 0.5, 0.5, 1.0], [0.5, -0.2, 1.3, 0.5]]))
+    detector = Fixed([[0.25, 0.5, 0.5, 1.0], [0.5, -0.2, 1.3, 0.5]])
+    return Predictor(Checkpoint(detector, "", {}, CATEGORIES, {"size": 64, "longest": 128}), "cpu")
 
 
 @pytest.fixture(scope="session")
-def sparse() -> Predictor:
-    torch.manual_seed(0)
-    small = {"width": 64, "heads": 2, "feedforward": 32, "encoder_layers": 1, "decoder_layers": 1}
-    return predictor_of(models.build("sparse_detr", {"rho": 0.2, "queries": 40, "classes": 2, "size": small,
-                                                     "backbone": {"name": "resnet18", "scratch": True}}))
+def sparse_checkpoint() -> Checkpoint:
+    return checkpoint_of("sparse_detr", rho=0.2, queries=40)
+
+
+@pytest.fixture(scope="session")
+def sparse(sparse_checkpoint) -> Predictor:
+    return Predictor(sparse_checkpoint, "cpu")
 
 
 @pytest.fixture(scope="session")
 def dense() -> Predictor:
-    torch.manual_seed(0)
-    small = {"width": 64, "heads": 2, "feedforward": 32, "encoder_layers": 1, "decoder_layers": 1}
-    return predictor_of(models.build("deformable_detr", {"queries": 5, "classes": 2, "size": small,
-                                                         "backbone": {"name": "resnet18", "scratch": True}}))
+    return Predictor(checkpoint_of("deformable_detr"), "cpu")

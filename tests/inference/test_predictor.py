@@ -10,6 +10,7 @@ import torch
 from PIL import Image
 
 import winnow
+from winnow.checkpoints import save
 from winnow.errors import DataError, UsageError
 from winnow.inference.predictor import Predictor, read
 
@@ -107,6 +108,29 @@ def test_a_picture_without_colours_or_with_transparency_is_read(fixed, picture):
 def test_an_image_too_small_for_the_queries_says_so(sparse):
     with pytest.raises(UsageError, match="queries"):
         sparse.predict(Image.new("RGB", (100, 1)))
+
+
+def test_a_closed_picture_is_an_error_of_its_own(fixed, picture, tmp_path):
+    picture.save(tmp_path / "a.png")
+    with Image.open(tmp_path / "a.png") as opened:
+        pass
+    with pytest.raises(DataError, match="PIL image"):
+        fixed.predict(opened)
+
+
+def test_an_output_without_a_name_is_an_error(fixed, picture):
+    fixed.categories = fixed.categories[:1]
+    with pytest.raises(UsageError, match="output 1 has no name"):
+        fixed.predict(picture)
+
+
+def test_a_checkpoint_and_a_run_folder_load_by_path(sparse, sparse_checkpoint, picture, tmp_path):
+    save(tmp_path / "weights" / "best.safetensors", sparse_checkpoint)
+    expected = sparse.predict(picture, threshold=0)
+    for place in (tmp_path, str(tmp_path), tmp_path / "weights" / "best.safetensors"):
+        found = winnow.load(place, "cpu").predict(picture, threshold=0)
+        assert np.allclose(found.xyxy, expected.xyxy)
+        assert found.data["class_name"].tolist() == expected.data["class_name"].tolist()
 
 
 def test_a_known_model_without_weights_says_what_to_give():

@@ -49,10 +49,15 @@ def read_image(source: Source) -> Image.Image:
     values whose range nobody can tell.
     """
     with _opened(source) as image:
-        image.load()
-        turn = UPRIGHT.get(_orientation(image))
-        upright = _as_rgb(image)
-        return upright if turn is None else upright.transpose(turn)
+        return as_displayed(image)
+
+
+def as_displayed(image: Image.Image) -> Image.Image:
+    """A picture that is open already in RGB as displayed; what goes wrong is told by Pillow's own errors."""
+    image.load()
+    turn = UPRIGHT.get(_orientation(image))
+    upright = _as_rgb(image)
+    return upright if turn is None else upright.transpose(turn)
 
 
 def inspect_image(path: Path) -> ImageFacts:

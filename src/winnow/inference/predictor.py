@@ -12,9 +12,10 @@ import numpy as np
 import supervision as sv
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image
 
 from .. import models
+from ..data.images import as_displayed
 from ..data.transforms import prepare
 from ..detector import Detector, best_boxes
 from ..errors import DataError, UsageError
@@ -141,6 +142,9 @@ class Predictor:
         """Boxes that score at least the threshold, clipped to the image's (width, height)."""
         good = boxes.scores >= threshold
         corners, scores, labels = (x[good].cpu().numpy() for x in (boxes.corners, boxes.scores, boxes.labels))
+        if labels.size and labels.max() >= len(self.categories):
+            raise UsageError(f"the model's output {labels.max()} has no name: its checkpoint lists "
+                             f"{len(self.categories)} categories; convert or save it with all of them")
         found = [self.categories[label] for label in labels]
         return sv.Detections(
             corners.clip(0, np.array(size * 2, corners.dtype)), confidence=scores,
@@ -179,7 +183,10 @@ def read(source: Source) -> Image.Image:
 
     """
     if isinstance(source, Image.Image):
-        return _as_displayed(source)
+        try:
+            return as_displayed(source)
+        except Exception as error:  # opened lazily, it may be cut off or closed by now, and Pillow raises anything
+            raise DataError(f"the PIL image can't be read ({error or type(error).__name__})") from error
     if isinstance(source, str | os.PathLike):
         return open_source(os.fspath(source))
     if isinstance(source, np.ndarray):
@@ -188,17 +195,3 @@ def read(source: Source) -> Image.Image:
         return Image.fromarray(source)
     raise UsageError(f"an image is a path, an http(s) address, a PIL image or an array (H, W, 3) uint8 RGB, "
                      f"got {type(source).__name__}; a list or tuple of them is a batch")
-
-
-def _as_displayed(image: Image.Image) -> Image.Image:
-    """An opened picture under the rules for files: turned as its EXIF says, alpha over white."""
-    if image.mode == "F" or image.mode.startswith("I"):
-        raise UsageError(f"a PIL image of mode {image.mode} has no agreed range of values; convert it to 8 bits")
-    try:
-        upright = ImageOps.exif_transpose(image)
-        if upright.has_transparency_data:
-            paper = Image.new("RGBA", upright.size, "white")
-            return Image.alpha_composite(paper, upright.convert("RGBA")).convert("RGB")
-        return upright.convert("RGB")
-    except OSError as error:  # a file that PIL opened lazily may turn out to be cut off
-        raise DataError(f"the PIL image can't be read: {error}") from error

@@ -74,7 +74,8 @@ def attention_on_kept(levels: Sequence[Level]) -> float | None:
     if any(level.looked is None for level in levels):
         return None
     looked = [(level.looked, level.kept) for level in levels if level.looked is not None]
-    return float(sum((seen * kept).sum() for seen, kept in looked) / sum(seen.sum() for seen, _ in looked))
+    total = float(sum(seen.sum() for seen, _ in looked))
+    return float(sum((seen * kept).sum() for seen, kept in looked)) / total if total else None
 
 
 def token_figure(image: Image.Image, detections: sv.Detections, levels: Sequence[Level]) -> Image.Image:
