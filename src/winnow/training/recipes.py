@@ -34,7 +34,7 @@ class Recipe:
     precision: Literal["no", "fp16", "bf16"] = "no"
     size: int = 800                     # shorter side of an image in pixels, and the longer side at most
     longest: int = 1333
-    augmentation: Literal["reference", "small"] = "reference"
+    augmentation: Literal["reference", "light", "small"] = "reference"
     evaluate_every: int = 1             # epochs
     seed: int = 42
 
@@ -43,5 +43,5 @@ RECIPES = {
     "deformable": Recipe(),
     "small": Recipe(epochs=60, batch_size=8, reference_batch=8, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
                     schedule="cosine", warmup=100, clip=0.5, ema=0.998, size=144, longest=240,
-                    augmentation="small", evaluate_every=5),
+                    augmentation="light", evaluate_every=5),
 }
