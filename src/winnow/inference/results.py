@@ -94,7 +94,8 @@ def predict_command(sources: Sequence[str], model: str, *, out: Path | None = No
     summary = predict_folder(predictor, found.images, out=out, json_path=json_path, threshold=threshold, rho=rho,
                              show_tokens=show_tokens, progress=True)
     for source, reason in summary.failed:
-        console.print(f"failed: {source}: {reason}", style="red", markup=False, highlight=False)
+        console.print(f"failed: {source}: {reason}", style="red", markup=False, highlight=False,
+                      soft_wrap=True)
     written = ", ".join(str(path) for path in (out, json_path) if path)
     print(f"{_count(summary.detections, 'object')} on {_count(summary.done, 'image')}, {len(summary.failed)} failed"
           + (f"; written to {written}" if written else ""))
