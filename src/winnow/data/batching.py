@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
@@ -24,6 +24,14 @@ class Meta:
     original: tuple[int, int]  # (height, width) in pixels
 
 
+class Examples(Protocol):
+    """A data set that knows its length; None stands for a damaged image."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> Example | None: ...
+
+
 Loaded = tuple[Batch, list[Target], list[Meta]]
 
 
@@ -39,7 +47,7 @@ def collate(examples: Sequence[Example | None]) -> Loaded:
     return batch, [example.target for example in usable], [Meta(each.image_id, each.original) for each in usable]
 
 
-def loader(dataset: Dataset[Example | None], batch_size: int, *, train: bool, workers: int = 0, seed: int = 0,
+def loader(dataset: Examples, batch_size: int, *, train: bool, workers: int = 0, seed: int = 0,
            rank: int = 0, world: int = 1) -> Loader:
     """Batches of a data set.
 
@@ -47,7 +55,7 @@ def loader(dataset: Dataset[Example | None], batch_size: int, *, train: bool, wo
     Each example has a seed of its own from (seed, epoch, place), so that the number of workers changes nothing.
 
     Args:
-        dataset: with a length.
+        dataset: usually a `CocoData`.
         batch_size: images a batch and process.
         train: for training or for evaluation.
         workers: processes that read ahead; 0 reads in this one.
@@ -59,7 +67,7 @@ def loader(dataset: Dataset[Example | None], batch_size: int, *, train: bool, wo
     """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
-    return Loader(dataset, Order(len(dataset), train, seed, rank, world), batch_size, workers)  # type: ignore[arg-type]
+    return Loader(dataset, Order(len(dataset), train, seed, rank, world), batch_size, workers)
 
 
 class Order(Sampler[Draw]):
@@ -93,7 +101,7 @@ class Loader(DataLoader[Any]):
     Sharding is part of it (`rank`, `world`): accelerate must not prepare it a second time.
     """
 
-    def __init__(self, dataset: Dataset[Example | None], order: Order, batch_size: int, workers: int) -> None:
+    def __init__(self, dataset: Examples, order: Order, batch_size: int, workers: int) -> None:
         incomplete = order.shuffle and len(order) >= batch_size
         # DataLoader draws a seed for its workers; a generator of its own keeps that from moving torch's.
         super().__init__(_Seeded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
@@ -108,7 +116,10 @@ class Loader(DataLoader[Any]):
     def __iter__(self) -> Iterator[Loaded]:  # type: ignore[override]
         for loaded in super().__iter__():
             if isinstance(loaded, DataError):
-                raise loaded
+                try:
+                    raise loaded
+                finally:
+                    del loaded  # else the error and this frame keep each other alive, and with them the workers
             if loaded is not None:
                 yield loaded
 
@@ -116,7 +127,7 @@ class Loader(DataLoader[Any]):
 class _Seeded(Dataset["Example | DataError | None"]):
     """Examples by index and seed, whose random choices leave the state of torch's generator as it was."""
 
-    def __init__(self, dataset: Dataset[Example | None]) -> None:
+    def __init__(self, dataset: Examples) -> None:
         self.dataset = dataset
 
     def __getitem__(self, draw: Draw) -> Example | DataError | None:
