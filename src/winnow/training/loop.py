@@ -141,7 +141,7 @@ def tell_problems(data: CocoData) -> None:
     """What was left out of a data set, counted."""
     console.print(data.describe())
     for line in data.problems.lines():
-        console.print(f"[yellow]{line}")
+        console.print(line, style="yellow", markup=False)  # brackets in it are no markup
 
 
 def finite(losses: Losses) -> torch.Tensor:
