@@ -52,5 +52,5 @@ def validate_command(root: Path, split: str, *, model: str | None = None, detect
                     categories=predictor.categories)
     console.print(data.describe())
     for line in data.problems.lines():
-        console.print(f"[yellow]{line}")
+        console.print(line, style="yellow", markup=False)
     return validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho, device=predictor.device)
