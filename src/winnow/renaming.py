@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -43,7 +44,7 @@ class Layout:
     def of(cls, detector: Detector, rows: keys.Rows) -> Layout:
         """The layout that a paper's rows describe; a weight without a name there is an error of ours."""
         numbers = keys.counts(detector)
-        rules = [(_pattern(ours), theirs) for ours, theirs in rows]
+        rules = [(pattern(ours), theirs) for ours, theirs in rows]
         origin = _spelled(detector)
         names = {}
         for key in origin:
@@ -51,11 +52,11 @@ class Layout:
             if not found:
                 raise UsageError(f"the reference has no name for {key}; it is not part of the published model")
             match, theirs = found[0]
-            names[key] = _fill(theirs, match.groupdict(), numbers) + key[match.end():]
-        aliases = {}
+            names[key] = fill(theirs, match.groupdict(), numbers) + key[match.end():]
+        aliases: dict[str, str] = {}
         for second, first, count in keys.ALIASES:
             for i in range(numbers[count]):
-                old, new = (_fill(each, {"i": str(i)}, numbers) for each in (first, second))
+                old, new = (fill(each, {"i": str(i)}, numbers) for each in (first, second))
                 aliases |= {new + name[len(old):]: name for name in names.values() if name.startswith(old)}
         return cls(names, origin, aliases)
 
@@ -81,7 +82,7 @@ class Layout:
         used, ignored, unknown = set(self.names.values()), {}, []
         for key, weight in weights.items():
             first = self.aliases.get(key) or _first_name(key, weights)
-            reason = next((why for pattern, why in IGNORED if re.search(pattern, key)), None)
+            reason = next((why for mark, why in IGNORED if re.search(mark, key)), None)
             if reason:
                 ignored[key] = reason
             elif key in used:
@@ -106,8 +107,9 @@ def _spelled(detector: Detector) -> dict[str, str]:
     """Every weight, with a head that serves all layers under the name of each of them."""
     state = [*detector.state_dict(), *(name for name, _ in detector.named_buffers() if name.endswith(CONSTANT))]
     spelled = {key: key for key in state}
-    if len(detector.decoder.heads) == 1:
-        for i in range(1, len(detector.decoder.layers)):
+    decoder: Any = detector.decoder
+    if len(decoder.heads) == 1:
+        for i in range(1, len(decoder.layers)):
             spelled |= {key.replace("decoder.heads.0.", f"decoder.heads.{i}."): key
                         for key in state if key.startswith("decoder.heads.0.")}
     return spelled
@@ -119,12 +121,13 @@ def _first_name(key: str, weights: Mapping[str, Tensor]) -> str | None:
     return bare if bare != key and bare.startswith(("class_embed.", "bbox_embed.")) and bare in weights else None
 
 
-def _pattern(template: str) -> re.Pattern[str]:
+def pattern(template: str) -> re.Pattern[str]:
+    """The names that a row's template stands for; `{i}` is a number."""
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(template)))
 
 
-def _fill(template: str, found: Mapping[str, str], numbers: Mapping[str, int]) -> str:
-    """`{i+maps}` with i as found and maps as counted."""
+def fill(template: str, found: Mapping[str, str], numbers: Mapping[str, int]) -> str:
+    """A template with its numbers: in `{i+maps}`, i as found in a name and maps as counted in a detector."""
     def value(term: str) -> int:
         return int(found[term]) if term in found else numbers[term] if term in numbers else int(term)
 

@@ -6,7 +6,7 @@ are counts of the detector at hand, see `counts`. The rows serve both directions
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from ..detector import Detector
@@ -66,14 +66,15 @@ ALIASES: tuple[tuple[str, str, str], ...] = (
 
 def counts(detector: Detector) -> dict[str, int]:
     """The numbers that the rows name, and how many second names each condition of ALIASES asks for."""
-    maps, layers = len(detector.neck.project), len(detector.decoder.layers)
+    neck, encoder, decoder = (cast(Any, part) for part in (detector.neck, detector.encoder, detector.decoder))
+    maps, layers = len(neck.project), len(decoder.layers)
     two_stage = hasattr(detector.queries, "head")
-    heads = layers + two_stage + len(detector.encoder.heads)
+    heads = layers + two_stage + len(encoder.heads)
     return {
         "maps": maps,                      # of the backbone; further levels come after them
         "layers": layers,                  # of the decoder: the index of the proposals' head
         "first": layers + two_stage,       # index of the first encoder head
         "two_stage": heads * two_stage,
-        "refine": heads * detector.decoder.refine,
-        "encoder_heads": len(detector.encoder.heads),
+        "refine": heads * decoder.refine,
+        "encoder_heads": len(encoder.heads),
     }

@@ -1,0 +1,142 @@
+"""Weights of reference implementations become ours, and ours theirs again, with nothing lost on the way."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from parity import cases
+from safetensors.torch import save_file
+
+from winnow import checkpoints, models
+from winnow.convert import convert, convert_back, to_reference
+from winnow.errors import UsageError
+from winnow.renaming import CONSTANT, ROWS, Layout
+
+NAMES = cases.names("Deformable DETR")
+golden = pytest.mark.parametrize("name", NAMES or [pytest.param("", marks=pytest.mark.skip("no golden cases"))])
+
+
+def published(path: Path, case: cases.Case, **more: Any) -> Path:
+    """A case's weights as a training run of the reference leaves them."""
+    stored = {"model": case.weights, "optimizer": {"state": {}, "param_groups": []}, "lr_scheduler": {"last_epoch": 49},
+              "epoch": 49, "args": argparse.Namespace(**case.config)}
+    torch.save(stored | more, path)
+    return path
+
+
+@golden
+def test_converted_weights_predict_what_the_reference_does(name: str, tmp_path: Path) -> None:
+    case = cases.load(name)
+    report = convert(published(tmp_path / "published.pth", case), tmp_path / "ours.safetensors")
+    assert report.paper in ROWS
+    loaded = checkpoints.load(report.out)
+    final = loaded.detector(case.batch).final
+    torch.testing.assert_close(final.logits, case.tensors["out/pred_logits"], atol=2e-5, rtol=0)
+    torch.testing.assert_close(final.boxes, case.tensors["out/pred_boxes"], atol=2e-6, rtol=0)
+    if case.facts["num_classes"] == 91:
+        assert (loaded.categories[1].name, loaded.categories[90].name) == ("person", "toothbrush")
+
+
+@golden
+def test_conversion_back_gives_every_name_and_value(name: str, tmp_path: Path) -> None:
+    case = cases.load(name)
+    report = convert(published(tmp_path / "published.pth", case), tmp_path / "ours.safetensors")
+    stored = to_reference(checkpoints.load(report.out))
+    weights = {key: weight for key, weight in stored["model"].items() if not key.endswith(CONSTANT)}
+    assert set(weights) == set(case.weights)
+    assert all(torch.equal(weights[key], theirs) for key, theirs in case.weights.items())
+    args = vars(stored["args"])
+    assert {key: args[key] for key in case.config if key in args} == {
+        key: value for key, value in case.config.items() if key in args}
+    convert_back(report.out, tmp_path / "back.pth")
+    again = convert(tmp_path / "back.pth", tmp_path / "again.safetensors")
+    assert again.settings == report.settings
+
+
+@pytest.mark.parametrize(("model", "keys"), [
+    ("sparse-detr-r50", 760), ("sparse-detr-swint", 682), ("efficient-detr-r50", 630), ("deformable-detr-r50", 561),
+    ("deformable-detr-refine-r50", 597), ("deformable-detr-two-stage-r50", 630),
+])
+def test_published_models_have_the_published_number_of_names(model: str, keys: int) -> None:
+    named = models.find(model)
+    with torch.device("meta"):
+        detector = models.build(named.paper, named.settings)
+    assert len(Layout.of(detector, ROWS[named.paper]).write(detector)) == keys
+
+
+@pytest.fixture
+def case() -> cases.Case:
+    if "sparse_rho10" not in NAMES:
+        pytest.skip(f"needs the golden case sparse_rho10 in {cases.GOLDEN}")
+    return cases.load("sparse_rho10")
+
+
+def test_what_training_left_behind_is_ignored_with_its_reason(case: cases.Case, tmp_path: Path) -> None:
+    weights = {f"module.{key}": value for key, value in case.weights.items()} | {
+        "module.total_ops": torch.zeros(1), "module.transformer.encoder.total_params": torch.zeros(1),
+        "module.backbone.0.body.bn1.num_batches_tracked": torch.tensor(7)}
+    report = convert(published(tmp_path / "p.pth", case, model=weights), tmp_path / "o.safetensors")
+    assert sorted(report.ignored.values()) == ["counts batches; frozen batch norms do not",
+                                               "left by a profiler", "left by a profiler"]
+    assert any("2 left out: left by a profiler" in line for line in report.lines())
+
+
+def test_what_weights_do_not_tell_is_assumed_aloud_or_named(case: cases.Case, tmp_path: Path) -> None:
+    source = tmp_path / "weights.safetensors"
+    save_file({key: value.clone() for key, value in case.weights.items()}, source)
+    report = convert(source, tmp_path / "o.safetensors")
+    assert report.settings["size"]["heads"] == 8
+    assert [word for word in ("queries", "rho 0.1", "heads") if any(word in note for note in report.notes)] == [
+        "queries", "rho 0.1", "heads"]
+
+
+def test_an_unknown_a_missing_and_a_misshapen_weight_are_refused(case: cases.Case, tmp_path: Path) -> None:
+    broken = {
+        "no place for: transformer.surprise": case.weights | {"transformer.surprise": torch.zeros(1)},
+        "lacks 1 weights of this model: input_proj.0.0.bias": {
+            key: value for key, value in case.weights.items() if key != "input_proj.0.0.bias"},
+        r"input_proj|neck.project.0.0.bias \(3,\) instead": case.weights | {"input_proj.0.0.bias": torch.zeros(3)},
+        "second name of class_embed.0.bias, but their values differ": case.weights | {
+            "transformer.decoder.class_embed.0.bias": torch.ones(91)},
+    }
+    for told, weights in broken.items():
+        with pytest.raises(UsageError, match=told):
+            convert(published(tmp_path / "p.pth", case, model=weights), tmp_path / "o.safetensors")
+    assert not (tmp_path / "o.safetensors").exists()
+
+
+def test_a_name_that_does_not_fit_is_refused(case: cases.Case, tmp_path: Path) -> None:
+    source = published(tmp_path / "p.pth", case)
+    with pytest.raises(UsageError, match="not those of efficient-detr-r50: paper is sparse_detr"):
+        convert(source, tmp_path / "o.safetensors", model="efficient-detr-r50")
+    with pytest.raises(UsageError, match=r"ends in \.safetensors"):
+        convert(source, tmp_path / "o.pth")
+
+
+class Stranger:
+    """Something that a checkpoint should not hold."""
+
+
+@pytest.mark.parametrize(("stored", "told"), [
+    (None, "there is no file"),
+    ({"model": {}, "extra": Stranger()}, "more than tensors"),
+    ([1, 2], "holds a list"),
+    ({"model": {"a": 3}}, "no weights where they are expected"),
+    ({"model": {"a": torch.zeros(1)}}, "not of Deformable, Efficient or Sparse DETR"),
+])
+def test_files_that_are_no_reference_checkpoints_are_refused(tmp_path: Path, stored: object, told: str) -> None:
+    if stored is not None:
+        torch.save(stored, tmp_path / "p.pth")
+    with pytest.raises(UsageError, match=told) as caught:
+        convert(tmp_path / "p.pth", tmp_path / "o.safetensors")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_broken_file_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.pth").write_bytes(b"\x80\x02not a checkpoint")
+    with pytest.raises(UsageError):
+        convert(tmp_path / "p.pth", tmp_path / "o.safetensors")
