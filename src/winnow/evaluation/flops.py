@@ -1,0 +1,190 @@
+"""What a detector costs: multiply-adds and parameters, by the rules behind the published figures.
+
+One multiply-add counts as one. Counted are convolutions and matrix products, 5 for each element that a layer or group
+norm takes in, 4 for each element that grid sampling gives out, and 1 for each that a nearest resize gives out.
+Nothing else is: element-wise work, softmax, sorting and gathering are free. These are the rules of the counter that
+Sparse DETR's authors used (Roh et al., 2022, table 1).
+
+Counting needs shapes only, so it runs on tensors without storage: no image size is too large, no weights are read.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from ..detector import Detector
+from ..structures import Batch, Target
+
+ENCODER_HEADS, BOX_HEADS = "encoder heads", "box heads"
+Labels = Iterable[tuple[nn.Module, str]]
+
+
+@dataclass(frozen=True)
+class Flops:
+    """Multiply-adds of one forward pass."""
+
+    by_stage: dict[str, int]  # backbone, neck, encoder, ..., in the order in which an image meets them
+
+    @property
+    def total(self) -> int:
+        """All stages together."""
+        return sum(self.by_stage.values())
+
+    @property
+    def giga(self) -> float:
+        """The total in units of 10^9, as tables print it."""
+        return self.total / 1e9
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """How many numbers a detector has learned or could learn."""
+
+    total: int      # frozen ones included; buffers, such as those of a frozen batch norm, are none
+    trainable: int
+    published: int  # trainable without the encoder's heads, which serve training only: the count that papers print
+
+
+def count_parameters(detector: nn.Module) -> Parameters:
+    """Parameters, each counted once however many names it has."""
+    trainable = [p for p in detector.parameters() if p.requires_grad]
+    heads = {id(p) for head in _encoder_heads(detector) for p in head.parameters()}
+    return Parameters(
+        total=sum(p.numel() for p in detector.parameters()),
+        trainable=sum(p.numel() for p in trainable),
+        published=sum(p.numel() for p in trainable if id(p) not in heads),
+    )
+
+
+def count_flops(detector: Detector, height: int, width: int, batch: int = 1, *, rho: float | None = None) -> Flops:
+    """What inference executes on `batch` images (height, width) without padding.
+
+    `rho` is handed to the detector, and replaces the share of tokens that a sparse encoder keeps.
+    """
+    return _by_stage(_count(detector, height, width, batch, rho, supervised=False))
+
+
+def published_flops(detector: Detector, height: int, width: int, *, encoder_heads: bool = False,
+                    rho: float | None = None) -> Flops:
+    """What the reference implementation executes for one image: the figure to compare with the papers'.
+
+    The same network as in `count_flops`, but less careful about heads: every decoder layer predicts, every token
+    proposes a box, and a decoder that refines boxes computes them twice, to refine and to predict. With
+    `encoder_heads` those of the encoder count too; the reference executes them, the published figures leave them out.
+    """
+    counts = _count(detector, height, width, 1, rho, supervised=True)
+    if not encoder_heads:
+        counts = Counter({where: count for where, count in counts.items() if ENCODER_HEADS not in where})
+    if getattr(detector.decoder, "refine", False):
+        counts.update({("decoder", "boxes again"): counts["decoder", BOX_HEADS]})
+    return _by_stage(counts)
+
+
+def _count(detector: Detector, height: int, width: int, batch: int, rho: float | None, *,
+           supervised: bool) -> Counter[tuple[str, ...]]:
+    """Multiply-adds by the labelled modules that were running, outermost first."""
+    weights = {name: x.to("meta") for name, x in itertools.chain(detector.named_parameters(), detector.named_buffers())}
+    images = Batch(torch.empty(batch, 3, height, width, device="meta"), ((height, width),) * batch)
+    nothing = [Target(torch.empty(0, dtype=torch.long), torch.empty(0, 4))] * batch
+    labels = [*((part, name) for name, part in detector.named_children()),
+              *((part, ENCODER_HEADS) for head in _encoder_heads(detector) for part in head.children()),
+              *((head.locate, BOX_HEADS) for head in getattr(detector.decoder, "heads", ()))]
+    # The plain form of dot-product attention shows its two matrix products; fused forms hide them.
+    with _evaluating(detector), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Counting(labels) as counting:
+        functional_call(detector, weights, (images, nothing if supervised else None, rho))
+    return counting.counts
+
+
+@contextmanager
+def _evaluating(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; afterwards every part is as it was."""
+    modes = [(part, part.training) for part in module.modules()]
+    module.eval()
+    try:
+        yield
+    finally:
+        for part, training in modes:
+            part.training = training
+
+
+def _by_stage(counts: Mapping[tuple[str, ...], int]) -> Flops:
+    stages: Counter[str] = Counter()
+    for where, count in counts.items():
+        stages[where[0] if where else "between stages"] += count
+    return Flops(dict(stages))
+
+
+def _encoder_heads(detector: nn.Module) -> Iterable[nn.Module]:
+    return getattr(getattr(detector, "encoder", None), "heads", ())
+
+
+class _Counting(TorchDispatchMode):
+    """Counts every operation that has a rule, under the labels of the modules that are running."""
+
+    def __init__(self, labels: Labels):
+        super().__init__()
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.running: list[str] = []
+        self.labels = list(labels)
+
+    def __enter__(self) -> _Counting:
+        self.hooks = [hook for module, label in self.labels for hook in self._watch(module, label)]
+        super().__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        super().__exit__(*error)
+        for hook in self.hooks:
+            hook.remove()
+
+    def _watch(self, module: nn.Module, label: str) -> Iterator[Any]:
+        yield module.register_forward_pre_hook(lambda *_: self.running.append(label))
+        yield module.register_forward_hook(lambda *_: self.running.pop() and None)
+
+    def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = function(*args, **(kwargs or {}))
+        rule = RULES.get(function.overloadpacket)
+        if rule:
+            self.counts[tuple(self.running)] += rule(result, *args)
+        return result
+
+
+def _convolution(out: Tensor, _input: Tensor, weight: Tensor, *_: Any) -> int:
+    return out.numel() * weight[0].numel()
+
+
+def _product(_out: Tensor, a: Tensor, b: Tensor, *_: Any) -> int:
+    return a.numel() * b.shape[-1]
+
+
+def _product_and_sum(_out: Tensor, _added: Tensor, a: Tensor, b: Tensor, *_: Any) -> int:
+    return a.numel() * b.shape[-1]
+
+
+def _norm(_out: tuple[Tensor, ...], x: Tensor, *_: Any) -> int:
+    return 5 * x.numel()
+
+
+aten = torch.ops.aten
+RULES: dict[Any, Callable[..., int]] = {
+    aten.convolution: _convolution,
+    aten.mm: _product,
+    aten.bmm: _product,
+    aten.addmm: _product_and_sum,
+    aten.baddbmm: _product_and_sum,
+    aten.native_layer_norm: _norm,
+    aten.native_group_norm: _norm,
+    aten.grid_sampler_2d: lambda out, *_: 4 * out.numel(),
+    aten.upsample_nearest2d: lambda out, *_: out.numel(),
+}

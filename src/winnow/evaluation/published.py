@@ -1,0 +1,40 @@
+"""What the papers print for their models: parameters and multiply-adds, to lay beside our own counts.
+
+The input sizes differ: dense rows were counted at 850x1040, sparse rows at 800x1066 (docs/models.md tells how we know).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Published:
+    """A paper's figures for one model, to the digits it prints."""
+
+    params: float  # millions that learn, heads of the encoder left out
+    gflops: float  # 10^9 multiply-adds
+
+
+def _sparse(stem: str, params: float, gflops: tuple[float, ...]) -> dict[str, Published]:
+    return {f"{stem}-rho{share}": Published(params, each)
+            for share, each in zip((10, 20, 30, 40, 50), gflops, strict=True)}
+
+
+_R50 = _sparse("sparse-detr-r50", 40.9, (105.4, 112.9, 120.5, 128.0, 135.6))
+_SWIN = _sparse("sparse-detr-swint", 41.4, (113.4, 121.0, 128.5, 136.1, 143.7))
+
+PUBLISHED: dict[str, Published] = {
+    # Deformable DETR's own release prints one figure for its three multi-scale models.
+    "deformable-detr-r50": Published(40, 173),
+    "deformable-detr-refine-r50": Published(41, 173),
+    "deformable-detr-two-stage-r50": Published(41, 173),
+    # The rest is from Roh et al., 2022, table 1. Its SCRL rows leave both cells empty.
+    "deformable-detr-swint": Published(40.3, 180.4),
+    "efficient-detr-r50": Published(40.8, 177.3),
+    "efficient-detr-swint": Published(41.3, 184.8),
+    **_R50,
+    **_SWIN,
+    "sparse-detr-r50": _R50["sparse-detr-r50-rho10"],
+    "sparse-detr-swint": _SWIN["sparse-detr-swint-rho10"],
+}

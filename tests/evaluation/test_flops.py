@@ -1,0 +1,162 @@
+"""Multiply-adds and parameters against closed forms at a small size and against the reference's counts at full size.
+
+S tokens in all, K of them kept; see the rules at the top of winnow/evaluation/flops.py.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+import torch
+
+from winnow import papers
+from winnow.backbone import Backbone
+from winnow.detector import Detector
+from winnow.evaluation import count_flops, count_parameters, published_flops
+from winnow.evaluation.published import PUBLISHED
+from winnow.models import MODELS, SWIN
+from winnow.training.optimizer import OFFSETS
+
+SIDE, S = 128, 16 * 16 + 8 * 8 + 4 * 4 + 2 * 2  # a small image and its tokens at strides 8 to 64
+CLASS, BOX = 256 * 91, 256 * 256 * 2 + 256 * 4   # a head's two parts, for each token
+PLACE = 300 * (512 * 256 + 5 * 256)              # queries' positions from boxes
+
+
+def compose(paper: str, **settings: Any) -> Detector:
+    with torch.device("meta"):
+        return getattr(papers, paper)(**settings)
+
+
+@pytest.fixture(scope="module")
+def sparse() -> Detector:
+    return compose("sparse_detr", rho=0.1)
+
+
+def sparse_encoder(kept: int) -> int:
+    layers = 6 * (256 * 256 * S + 707_072 * kept)
+    project, score = 66_816 * S, 107_840 * S
+    return layers + project + score
+
+
+def test_a_sparse_encoder_costs_what_the_closed_form_says(sparse):
+    assert count_flops(sparse, SIDE, SIDE).by_stage["encoder"] == sparse_encoder(int(S * 0.1) + 1)
+
+
+def test_rho_changes_only_the_encoder(sparse):
+    few, many = (count_flops(sparse, SIDE, SIDE, rho=rho).by_stage for rho in (0.1, 0.5))
+    assert many.pop("encoder") == sparse_encoder(int(S * 0.5) + 1)
+    assert few.pop("encoder") < sparse_encoder(S)
+    assert few == many
+
+
+def test_the_neck_costs_its_projections_norms_and_masks(sparse):
+    maps = 16 * 16 * 512 + 8 * 8 * 1024 + 4 * 4 * 2048 + 2 * 2 * 2048 * 9
+    assert count_flops(sparse, SIDE, SIDE).by_stage["neck"] == 256 * maps + 5 * 256 * S + S
+
+
+def test_the_published_rules_run_every_head(sparse):
+    stages = published_flops(sparse, SIDE, SIDE).by_stage
+    assert stages["queries"] == (66_816 + CLASS + BOX) * S + PLACE
+    assert stages["decoder"] == 6 * (65_536 * S + 337_228_800) + 6 * 300 * (CLASS + 2 * BOX)
+
+
+def test_inference_runs_only_the_heads_that_it_needs(sparse):
+    stages = count_flops(sparse, SIDE, SIDE).by_stage
+    assert stages["queries"] == (66_816 + CLASS) * S + 300 * BOX + PLACE
+    assert stages["decoder"] == 6 * (65_536 * S + 337_228_800) + 300 * (CLASS + 6 * BOX)
+
+
+def test_encoder_heads_cost_their_share_of_the_kept_tokens(sparse):
+    without, within = (published_flops(sparse, SIDE, SIDE, encoder_heads=heads) for heads in (False, True))
+    assert within.total - without.total == 5 * (CLASS + BOX) * (int(S * 0.1) + 1)
+
+
+def test_a_decoder_that_does_not_refine_computes_boxes_once():
+    plain = compose("deformable_detr")
+    references = 300 * 256 * 2
+    assert published_flops(plain, SIDE, SIDE).by_stage["queries"] == references
+    assert published_flops(plain, SIDE, SIDE).by_stage["decoder"] == \
+        6 * (65_536 * S + 337_228_800) + 6 * 300 * (CLASS + BOX)
+
+
+def test_a_batch_costs_as_much_as_its_images(sparse):
+    assert count_flops(sparse, SIDE, SIDE, batch=3).total == 3 * count_flops(sparse, SIDE, SIDE).total
+
+
+def test_counting_leaves_the_detector_as_it_was(sparse):
+    sparse.train()
+    sparse.neck.eval()
+    count_flops(sparse, SIDE, SIDE)
+    assert sparse.training
+    assert not sparse.neck.training
+    assert not any(part._forward_hooks or part._forward_pre_hooks for part in sparse.modules())
+    sparse.train()
+
+
+def test_weights_on_a_device_count_like_those_without_storage():
+    settings = {"classes": 3, "backbone": Backbone("resnet18", scratch=True)}
+    real, shapes = papers.sparse_detr(**settings), compose("sparse_detr", **settings)
+    assert count_flops(real, SIDE, SIDE) == count_flops(shapes, SIDE, SIDE)
+
+
+ROWS = [  # the reference's name of a configuration, and how it is composed here
+    # Sparse DETR's release takes the flag to refine as one for separate heads; boxes do not move there.
+    ("r50 deformable (rho=0)", "deformable_detr", {}),
+    ("r50 deformable + refine", "deformable_detr", {"separate_heads": True}),
+    ("r50 deformable + two-stage (no refine flag)", "deformable_detr", {"two_stage": True}),
+    ("r50 deformable + refine + two-stage", "deformable_detr", {"refine": True, "two_stage": True}),
+    ("r50 efficient (rho=0)", "efficient_detr", {}),
+    ("r50 efficient + enc aux (rho=0)", "efficient_detr", {"encoder_heads": True}),
+    *((f"r50 sparse rho={rho} + enc aux heads", "sparse_detr", {"rho": rho}) for rho in (0.1, 0.2, 0.3, 0.4, 0.5)),
+    *((f"r50 sparse rho={rho} no enc aux{derived}", "sparse_detr", {"rho": rho, "encoder_heads": False})
+      for rho, derived in ((0.1, " (derived)"), (0.2, " (derived)"), (0.3, ""), (0.4, " (derived)"),
+                           (0.5, " (derived)"))),
+    ("swin-t deformable (rho=0)", "deformable_detr", {"backbone": Backbone(**SWIN)}),
+    ("swin-t efficient (rho=0)", "efficient_detr", {"backbone": Backbone(**SWIN)}),
+    *((f"swin-t sparse rho={rho} + enc aux heads", "sparse_detr", {"rho": rho, "backbone": Backbone(**SWIN)})
+      for rho in (0.1, 0.2, 0.3)),
+]
+# A count takes a second: one of each kind here, all of them in evidence/model_table.py.
+COUNTED = [row for row in ROWS if "no enc aux" not in row[0] and "rho=0.2" not in row[0] and "rho=0.4" not in row[0]]
+
+
+@pytest.fixture(scope="module")
+def facts(golden) -> dict[str, Any]:
+    return json.loads((golden / "full_size_facts.json").read_text())
+
+
+def test_every_configuration_of_the_reference_is_compared(facts):
+    assert {name for name, _, _ in ROWS} == set(facts)
+
+
+@pytest.mark.parametrize(("name", "paper", "settings"), ROWS, ids=[row[0] for row in ROWS])
+def test_parameters_are_those_of_the_reference(facts, name, paper, settings):
+    detector, fact = compose(paper, **settings), facts[name]
+    found = count_parameters(detector)
+    heads = 779_995 if "enc aux" in name and "no enc aux" not in name else 0
+    assert (found.total, found.trainable) == (fact["total"], fact["trainable"])
+    assert found.published == fact["trainable"] - heads
+
+
+@pytest.mark.parametrize(("name", "paper", "settings"), ROWS[::4], ids=[row[0] for row in ROWS[::4]])
+def test_groups_of_learning_rates_hold_as_much_as_in_the_reference(facts, name, paper, settings):
+    groups = {"main": 0, "backbone": 0, "lin": 0}
+    for key, parameter in compose(paper, **settings).named_parameters():
+        kind = "backbone" if key.startswith("backbone.") else "lin" if any(o in key for o in OFFSETS) else "main"
+        groups[kind] += parameter.numel() * parameter.requires_grad
+    assert groups == facts[name]["groups"]
+
+
+@pytest.mark.parametrize(("name", "paper", "settings"), COUNTED, ids=[row[0] for row in COUNTED])
+def test_multiply_adds_at_full_size_are_those_of_the_reference(facts, name, paper, settings):
+    detector = compose(paper, **settings)
+    sizes = facts[name]["gflops"] if name.startswith("r50 sparse rho=0.1") else ["800x1066"]
+    for size in sizes:
+        found = published_flops(detector, *map(int, size.split("x")), encoder_heads=True)
+        assert found.giga == pytest.approx(facts[name]["gflops"][size], rel=1e-9), size
+
+
+def test_published_figures_belong_to_models_that_exist():
+    assert set(PUBLISHED) <= set(MODELS)
