@@ -58,7 +58,7 @@ class Backbone:
         if self.dilation:
             raise ValueError(f"dilation is defined for ResNets, not for {self.name}")
         if self.name.startswith("swin_"):
-            net = timm.create_model(self.name, num_classes=0, strict_img_size=False, always_partition=True,
+            net: Any = timm.create_model(self.name, num_classes=0, strict_img_size=False, always_partition=True,
                                     **{"drop_path_rate": 0.2} | self.options)
             return SwinMaps(net, stages, frozen=not self.scratch)
         if not timm.is_model(self.name):
@@ -118,7 +118,8 @@ class SwinMaps(nn.Module):
 
     def __init__(self, net: SwinTransformer, stages: int = 3, *, frozen: bool = True):
         super().__init__()
-        self.patch_embed, self.layers = net.patch_embed, net.layers
+        self.patch_embed: Any = net.patch_embed
+        self.layers: Any = net.layers  # of timm's own stages and blocks
         self.first = len(net.layers) - stages
         widths = [info["num_chs"] for info in net.feature_info]
         self.channels = widths[self.first:]
@@ -162,7 +163,7 @@ class TimmMaps(nn.Module):
     Frozen, its batch norms keep their statistics and everything before the stride of 8 does not learn.
     """
 
-    def __init__(self, net: nn.Module, stages: int = 3, *, frozen: bool = True):
+    def __init__(self, net: Any, stages: int = 3, *, frozen: bool = True):
         super().__init__()
         self.net, self.stages, self.frozen = net, stages, frozen
         self.channels = net.feature_info.channels()[-stages:]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -64,7 +65,7 @@ class Decoder(nn.Module):
         for i, layer in enumerate(self.layers):
             hidden, samples = layer(hidden, queries.position, reference, memory, queries.hidden_from)
             looked.append(samples)
-            head, last = self.heads[i % len(self.heads)], i + 1 == len(self.layers)
+            head, last = cast(Head, self.heads[i % len(self.heads)]), i + 1 == len(self.layers)
             if supervised or last:
                 predictions.append(head(hidden, reference))
             if self.refine and not last:

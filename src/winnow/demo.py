@@ -24,7 +24,7 @@ def run_demo(out: Path, *, rho: float | None = None, epochs: int | None = None, 
     console.print(f"[bold]1/3[/] drawing {TRAIN + HELD_OUT} pictures of {len(CLASSES)} shapes among straw")
     with Progress("drawing", TRAIN + HELD_OUT) as progress:
         data = write_data(out / "data", train=TRAIN, val=HELD_OUT, seed=seed,
-                          progress=lambda *_: progress.advance())
+                          progress=progress.advance)
     console.print("[bold]2/3[/] learning to find them, from random weights")
     folder = train(run_config(str(data), "sparse-detr-tiny", out=str(out),
                               changes={"rho": rho, "epochs": epochs, "seed": seed}))

@@ -31,7 +31,8 @@ class Noise:
         """Noisy queries first; the others see none of them, and groups see only themselves."""
         noisy, n, q = self.queries, self.queries.content.shape[1], queries.content.shape[1]
         hidden_from = torch.zeros(n + q, n + q, dtype=torch.bool, device=queries.content.device)
-        hidden_from[:n, :n] = noisy.hidden_from
+        if noisy.hidden_from is not None:
+            hidden_from[:n, :n] = noisy.hidden_from
         hidden_from[n:, :n] = True
 
         def both(a: Tensor, b: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -61,6 +62,7 @@ class Encoder(nn.Module):
             tokens = layer(tokens, positions, centers, memory)
             memory = memory.with_values(subset.put(memory.values, tokens))
             if supervised and i < len(self.heads):
-                prediction = self.heads[i].propose(tokens, subset.take(memory.grid.anchors))
+                head = cast(Head, self.heads[i])
+                prediction = head.propose(tokens, subset.take(memory.grid.anchors))
                 stages.append(Stage(f"encoder.{i}", prediction, copies=self.copies))
         return Encoded(memory, planned.selection, stages)

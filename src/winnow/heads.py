@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import cast
 
 from torch import Tensor, nn
 
@@ -23,7 +24,7 @@ class Head(nn.Module):
         self.classify = nn.Linear(width, classes)
         self.locate = MLP(width, width, width, 4)
         nn.init.constant_(self.classify.bias, -math.log((1 - prior) / prior))
-        last = self.locate.layers[-1]
+        last = cast(nn.Linear, self.locate.layers[-1])
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
         nn.init.constant_(last.bias[2:], log_side)

@@ -29,6 +29,7 @@ class Neck(nn.Module):
     def _projection(channels: int, width: int, kernel: int) -> nn.Sequential:
         conv = nn.Conv2d(channels, width, kernel, stride=1 if kernel == 1 else 2, padding=kernel // 2)
         nn.init.xavier_uniform_(conv.weight)
+        assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         return nn.Sequential(conv, nn.GroupNorm(32, width))
 

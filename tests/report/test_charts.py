@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from winnow.charts import HEIGHT, WIDTH, line_chart, ticks
+from winnow.report.charts import HEIGHT, WIDTH, line_chart, ticks
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.013), (0, 87.3), (-2, 2), (0, 61), (0, 1e6)])

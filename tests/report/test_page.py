@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from winnow.errors import UsageError
-from winnow.report import Number, Picture, RunReport, Step, embed, flat, installed, points, render, write_report
+from winnow.report.page import Number, Picture, RunReport, Step, embed, flat, installed, points, render, write_report
 
 VOID = {"meta", "img"}
 

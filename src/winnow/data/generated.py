@@ -11,6 +11,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw
@@ -47,7 +48,7 @@ class Drawn:
 
 
 def write_data(root: Path, *, train: int = 600, val: int = 100, seed: int = 0, recipe: Recipe = Recipe(),
-               progress: Callable[[int, int], None] = lambda done, total: None) -> Path:
+               progress: Callable[[], None] = lambda: None) -> Path:
     """Fill root with images/ and annotations/instances_{train,val}.json, and return it.
 
     The same arguments give the same files; a folder that was made from them already is left as it is.
@@ -58,9 +59,9 @@ def write_data(root: Path, *, train: int = 600, val: int = 100, seed: int = 0, r
         return root
     for folder in ("images", "annotations"):
         (root / folder).mkdir(parents=True, exist_ok=True)
-    done = 0
     for split, count in (("train", train), ("val", val)):
-        images, annotations = [], []
+        images: list[dict[str, Any]] = []
+        annotations: list[dict[str, Any]] = []
         for i in range(count):
             drawn = draw(np.random.default_rng((seed, split == "val", i)), recipe)
             name = f"{split}_{i:05d}.jpg"
@@ -69,8 +70,7 @@ def write_data(root: Path, *, train: int = 600, val: int = 100, seed: int = 0, r
             annotations += [{"id": len(annotations) + n + 1, "image_id": i + 1, "category_id": label + 1, "bbox": box,
                              "area": box[2] * box[3], "iscrowd": 0}
                             for n, (label, box) in enumerate(zip(drawn.labels, drawn.boxes, strict=True))]
-            done += 1
-            progress(done, train + val)
+            progress()
         categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
         content = {"images": images, "annotations": annotations, "categories": categories}
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))

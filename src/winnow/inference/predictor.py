@@ -61,7 +61,13 @@ class Predictor:
     @property
     def sparse(self) -> bool:
         """Whether the encoder chooses tokens, so that `rho` means something."""
-        return any(isinstance(part, TopTokens) for part in self.detector.modules())
+        return self.rho < 1
+
+    @property
+    def rho(self) -> float:
+        """The share of the tokens that the encoder keeps by itself; 1 for a dense one."""
+        plan = self.detector.encoder.plan
+        return plan.rho if isinstance(plan, TopTokens) else 1.0
 
     @overload
     def predict(self, source: Source, *, threshold: float = ..., rho: float | None = ..., batch_size: int = ...,

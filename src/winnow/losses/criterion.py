@@ -37,7 +37,7 @@ class Criterion:
     box: float = 5.0
     overlap: float = 2.0
     saliency: float = 0.0
-    matcher: Matcher = Matcher()
+    matcher: Matcher = field(default_factory=Matcher)
 
     def __call__(self, output: Output, targets: Sequence[Target]) -> Losses:
         """Losses of an output that was made with the targets at hand."""
@@ -46,12 +46,12 @@ class Criterion:
         objects = count_objects(targets)
         open_stages = [stage for stage in output.stages if stage.matches is None]
         found = iter(self.matcher(open_stages, targets))
-        terms, logged = {}, {}
+        terms: dict[str, Tensor] = {}
         for stage in output.stages:
             matches = next(found) if stage.matches is None else stage.matches
             terms |= {f"{stage.name}.{name}": loss for name, loss
                       in self._set_losses(stage, targets, matches, objects * stage.copies).items()}
-        logged |= accuracy(output.stages[-1], targets, matches)
+        logged = accuracy(output.stages[-1], targets, matches)
         if output.selection is not None:
             received = attention_map(output.samples, output.memory.grid)
             kept = attention_kept(output.selection, received, output.memory.grid)

@@ -28,6 +28,8 @@ class Matcher:
 
         A stage with `copies` > 1 gives each object as many predictions (one-to-many, Jia et al., 2023).
         """
+        if not stages:
+            return []
         costs = [self._cost(stage.prediction, targets, stage.agnostic) for stage in stages]
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
         sizes = [len(target.labels) for target in targets]

@@ -5,6 +5,8 @@ Zhu, Su, Lu, Li, Wang, Dai. ICLR 2021. The base of the family; Efficient and Spa
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import nn
 
 from ..attention import DeformableAttention
@@ -51,15 +53,18 @@ def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Ba
     )
 
 
-def as_maps(backbone: str | Backbone | nn.Module, size: Size) -> nn.Module:
-    """A backbone by name, by description, or as it is; one level reads the last stage only."""
+def as_maps(backbone: str | Backbone | nn.Module, size: Size) -> Any:
+    """A backbone by name, by description, or as it is: any module that gives maps and knows their `channels`.
+
+    One level reads the last stage only.
+    """
     if isinstance(backbone, nn.Module):
         return backbone
     described = Backbone(backbone) if isinstance(backbone, str) else backbone
     return described.build(stages=1 if size.levels == 1 else 3)
 
 
-def pyramid_neck(maps: nn.Module, size: Size) -> Neck:
+def pyramid_neck(maps: Any, size: Size) -> Neck:
     """Maps to a pyramid of the family's width and levels."""
     return Neck(maps.channels, size.width, size.levels, POSITIONS[size.positions](size.width))
 

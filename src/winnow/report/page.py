@@ -1,6 +1,6 @@
 """The page of a run: one HTML file that shows what came out and how, and needs nothing but itself.
 
-The look is in report.html beside this file; here values become its sections. A section without values is left out.
+The look is in page.html beside this file; here values become its sections. A section without values is left out.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from typing import Any
 
 from PIL import Image
 
-from . import __version__
+from .. import __version__
 from .charts import line_chart
-from .checkpoints import replace_file
+from ..checkpoints import replace_file
 
 WIDEST = 1800  # pixels of an embedded picture
 PACKAGES = ("torch", "torchvision", "timm", "supervision", "pillow", "numpy")  # whose versions can change a result
@@ -98,7 +98,7 @@ def render(run: RunReport) -> str:
     """The whole page as HTML."""
     sections = (_numbers(run.numbers), _curves(run.history), _classes(run.per_class), _gallery(run.gallery),
                 _tokens(run.tokens), _steps(run.steps), _settings(run))
-    template = Template(files("winnow").joinpath("report.html").read_text(encoding="utf-8"))
+    template = Template(files("winnow.report").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(title=escape(run.title), summary=escape(run.summary),
                                body="\n".join(section for section in sections if section),
                                footer=f"Written by Winnow {escape(__version__)}. This file is complete in itself: "

@@ -26,7 +26,6 @@ from ..evaluation.validate import validate
 from ..losses import Losses
 from ..progress import Progress, clock, console
 from .optimizer import make_optimizer, make_schedule
-from .recipes import Recipe
 from .run import RunConfig, RunFolder
 
 
@@ -60,11 +59,11 @@ def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
             trainer.model.train()
             for batch, targets, _ in trainer.train:
                 device = trainer.accelerator.device
-                targets = [target.to(device) for target in targets]
+                wanted = [target.to(device) for target in targets]
                 with trainer.accelerator.accumulate(trainer.model):
                     with trainer.accelerator.autocast():
-                        output = trainer.model(batch.to(device), targets)
-                    losses = trainer.detector.criterion(output, targets)
+                        output = trainer.model(batch.to(device), wanted)
+                    losses = trainer.detector.criterion(output, wanted)
                     trainer.accelerator.backward(finite(losses))
                     if trainer.accelerator.sync_gradients:
                         trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip)
@@ -75,7 +74,7 @@ def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
                 meter.add(losses)
                 progress.advance(f"loss {meter.mean('total'):.2f}  best AP {max(trainer.best, 0):.3f}")
             trainer.epoch = epoch + 1
-            row = {"epoch": epoch, "seconds": time.monotonic() - began, "lr": trainer.schedule.get_last_lr()[0],
+            row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began, "lr": trainer.schedule.get_last_lr()[0],
                    **meter.means()}
             if trainer.epoch % recipe.evaluate_every == 0 or trainer.epoch == recipe.epochs:
                 metrics = evaluate(trainer)
@@ -149,8 +148,8 @@ def finite(losses: Losses) -> torch.Tensor:
     total = losses.total
     if not torch.isfinite(total):
         broken = [name for name, value in losses.terms.items() if not torch.isfinite(value)]
-        raise FloatingPointError(f"these losses are not finite: {', '.join(broken)}; lower the learning rate (--set lr=) "
-                                 f"or look at the data with 'winnow check'")
+        raise FloatingPointError(f"these losses are not finite: {', '.join(broken)}; lower the learning rate "
+                                 f"(--set lr=) or look at the data with 'winnow check'")
     return total
 
 
@@ -158,15 +157,14 @@ class Meter:
     """Means of the losses over an epoch; they are added up on the device, without waiting for it."""
 
     def __init__(self) -> None:
-        self.sums: dict[str, torch.Tensor] = {}
+        self.sums: dict[str, Any] = {}
         self.steps = 0
 
     def add(self, losses: Losses) -> None:
         """Count one step."""
         self.steps += 1
         for name, value in ({"total": losses.total} | losses.terms | losses.logged).items():
-            value = value.detach().float()
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
 
     def mean(self, name: str) -> float:
         """The mean of one of them so far."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +10,6 @@ import supervision as sv
 
 from ..data.coco import CocoData
 from ..data.folders import find_data
-from ..data.images import read_image
 from ..data.transforms import evaluation
 from ..evaluation.coco import Metrics
 from ..inference.drawing import beside
@@ -73,7 +70,7 @@ def numbers(predictor: Predictor, best: dict[str, float], history: Sequence[dict
         Number("Training time", clock(seconds), f"{len(history)} epochs"),
     ]
     if predictor.sparse:
-        rows.insert(2, Number("Tokens refined", f"{predictor.detector.encoder.plan.rho:.0%}", "the share rho that the encoder keeps"))
+        rows.insert(2, Number("Tokens refined", f"{predictor.rho:.0%}", "the share rho that the encoder keeps"))
     return rows
 
 
@@ -81,7 +78,7 @@ def sheet(name: str, seen: Seen) -> Picture:
     """Which tokens an image kept, in a picture."""
     levels = token_levels(seen.output, seen.size)
     share = attention_on_kept(levels)
-    told = "" if share is None or math.isnan(share) else f"; {share:.0%} of the decoder's attention fell on them"
+    told = "" if share is None else f"; {share:.0%} of the decoder's attention fell on them"
     kept, total = sum(int(level.kept.sum()) for level in levels), sum(level.kept.size for level in levels)
     return Picture(f"Kept tokens of {name}", f"{kept} of {total} tokens were refined{told}.",
                    token_figure(seen.image, seen.detections, levels))
@@ -90,11 +87,11 @@ def sheet(name: str, seen: Seen) -> Picture:
 def truth_of(data: CocoData, index: int) -> sv.Detections:
     """The annotated objects of an image, to be drawn."""
     part = data.annotations.of(index)
-    boxes, labels = data.annotations.boxes[part], data.annotations.labels[part]
-    names = [data.annotations.categories[label].name for label in labels.tolist()]
+    boxes = data.annotations.boxes[part]
+    categories = [data.annotations.categories[label] for label in data.annotations.labels[part].tolist()]
     corners = np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], 1) if len(boxes) else np.zeros((0, 4))
-    return sv.Detections(xyxy=corners.astype(np.float32), class_id=np.asarray(labels, int),
-                         data={"class_name": np.asarray(names)})
+    return sv.Detections(xyxy=corners.astype(np.float32), class_id=np.array([each.id for each in categories], int),
+                         data={"class_name": np.array([each.name for each in categories])})
 
 
 def spread(length: int, count: int) -> list[int]:

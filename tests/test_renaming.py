@@ -1,0 +1,93 @@
+"""Every model of the family has a name for each of its weights, and works in every combination of its options."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import pytest
+import torch
+
+from winnow import models
+from winnow.checkpoints import first_names
+from winnow.deduction import deduce, reference_arguments
+from winnow.detector import Detector
+from winnow.errors import UsageError
+from winnow.renaming import ROWS, Layout
+from winnow.structures import Batch, Target
+
+SMALL = {"width": 32, "heads": 2, "feedforward": 8, "encoder_layers": 2, "decoder_layers": 2, "encoder_points": 1,
+         "decoder_points": 2}
+BASE = {"classes": 3, "queries": 4, "size": SMALL,
+        "backbone": {"name": "resnet", "options": {"base": 2, "blocks": [1, 1, 1, 1]}}}
+OPTIONS = [
+    *(("deformable_detr", {"refine": moves, "separate_heads": own, "encoder_heads": aid})
+      for moves, own, aid in itertools.product((False, True), repeat=3) if own or not (moves or aid)),
+    *(("deformable_detr", {"refine": True, "two_stage": True, "separate_heads": own, "start": start, "specific": sure,
+                           "encoder_heads": aid})
+      for own, start, sure, aid in itertools.product((False, True), ("box", "memory"), (False, True), (False, True))
+      if own or not aid),
+    *(("sparse_detr", {"rho": 0.3, "separate_heads": own, "start": start, "specific": sure, "encoder_heads": aid})
+      for own, start, sure, aid in itertools.product((False, True), ("box", "memory"), (False, True), (False, True))
+      if own or not aid),
+    *(("deformable_detr", {"size": SMALL | more})
+      for more in ({"levels": 1}, {"levels": 3}, {"levels": 5}, {"positions": "learned"})),
+]
+
+
+def build(paper: str, options: dict[str, Any]) -> Detector:
+    """A model whose weights are all different, as after training."""
+    torch.manual_seed(0)
+    detector = models.build(paper, BASE | options).eval()
+    for parameter in detector.parameters():
+        torch.nn.init.normal_(parameter, std=0.1)
+    return detector
+
+
+@pytest.mark.parametrize(("paper", "options"), OPTIONS, ids=str)
+def test_weights_go_out_and_in_again_under_the_references_names(paper: str, options: dict[str, Any]) -> None:
+    detector = build(paper, options)
+    layout = Layout.of(detector, ROWS[paper])
+    state, ignored = layout.read(layout.write(detector))
+    assert not ignored
+    assert all(torch.equal(state[name], weight) for name, weight in detector.state_dict().items())
+    assert len(set(layout.names.values())) == len(layout.names) - _shared(detector)
+
+
+def _shared(detector: Detector) -> int:
+    """Names of ours beyond one for each weight that the reference has once only."""
+    return sum(name.startswith("encoder.plan.scorer.project") for name in detector.state_dict())
+
+
+@pytest.mark.parametrize(("paper", "options"), OPTIONS, ids=str)
+def test_a_model_is_recognised_by_its_weights_and_arguments(paper: str, options: dict[str, Any]) -> None:
+    detector = build(paper, options)
+    found = deduce(Layout.of(detector, ROWS[paper]).write(detector), reference_arguments(detector))
+    again = models.build(found.paper, found.settings)
+    assert first_names(again) == first_names(detector)
+    assert reference_arguments(again) == reference_arguments(detector)
+    assert again.decoder.refine == detector.decoder.refine
+    assert not found.notes or "DC5" in found.notes[0]
+
+
+@pytest.mark.parametrize(("paper", "options"), OPTIONS, ids=str)
+def test_every_combination_detects_and_learns(paper: str, options: dict[str, Any]) -> None:
+    detector = build(paper, options)
+    batch = Batch.of([torch.rand(3, 96, 130), torch.rand(3, 128, 70)])
+    targets = [Target(torch.tensor([1]), torch.tensor([[0.5, 0.5, 0.3, 0.3]])),
+               Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))]
+    losses = detector.losses(batch, targets)
+    losses.total.backward()
+    assert losses.total.isfinite()
+    # What starts a query as a point or by its class alone is all that the last layers can leave without a gradient.
+    idle = [name for name, p in detector.named_parameters() if p.requires_grad and p.grad is None]
+    assert not idle
+    supervised, alone = detector(batch, targets).final, detector(batch).final
+    assert torch.allclose(supervised.boxes, alone.boxes, atol=1e-5)
+    assert torch.allclose(supervised.logits, alone.logits, atol=1e-5)
+
+
+def test_what_the_reference_does_not_have_is_told() -> None:
+    detector = build("sparse_detr", {"denoising": 3})
+    with pytest.raises(UsageError, match=r"the reference has no name for denoiser\.label\.weight"):
+        Layout.of(detector, ROWS["sparse_detr"])
