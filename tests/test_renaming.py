@@ -79,7 +79,6 @@ def test_every_combination_detects_and_learns(paper: str, options: dict[str, Any
     losses = detector.losses(batch, targets)
     losses.total.backward()
     assert losses.total.isfinite()
-    # What starts a query as a point or by its class alone is all that the last layers can leave without a gradient.
     idle = [name for name, p in detector.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle
     supervised, alone = detector(batch, targets).final, detector(batch).final

@@ -154,7 +154,7 @@ class Selection:
         return x.gather(1, self.index[..., None].expand(-1, -1, x.shape[-1]))
 
     def put(self, base: Tensor, new: Tensor) -> Tensor:
-        """The tokens `base` (B, T, C) with the chosen rows replaced by new (B, N, C)."""
+        """base (B, T, C) with the chosen rows replaced by new (B, N, C)."""
         new = torch.where(self.chosen[..., None], new, self.take(base))
         return base.scatter(1, self.index[..., None].expand_as(new), new)
 
