@@ -89,6 +89,12 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(saved: Path) -> None:
     assert list(saved.parent.iterdir()) == [saved]
 
 
+def test_a_saved_file_has_the_rights_of_any_new_file(saved: Path) -> None:
+    other = saved.with_name("other")
+    other.touch()
+    assert saved.stat().st_mode == other.stat().st_mode
+
+
 def test_settings_that_hold_a_module_are_refused(tmp_path: Path, checkpoint: Checkpoint) -> None:
     settings = SETTINGS | {"backbone": torch.nn.Identity()}
     with pytest.raises(ValueError, match="backbone is a module"):

@@ -92,7 +92,10 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        new.touch()
+        mode = new.stat().st_mode  # safetensors would leave a file that only its owner may read
         write(new)
+        new.chmod(mode)
         with new.open("rb+") as file:
             os.fsync(file.fileno())
         new.replace(path)

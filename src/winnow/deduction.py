@@ -79,10 +79,9 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
         settings["refine"] = two_stage or "transformer.decoder.bbox_embed.0.layers.0.weight" in weights
     if named:
         _agree(named, paper, settings)
-    # Only the settings that the paper's function takes, and of those not the ones it would choose itself.
+    # All that the paper's function takes, defaults too: these may change, the weights do not.
     own = inspect.signature(getattr(papers, paper)).parameters
-    return Deduced(paper, {key: value for key, value in settings.items() if key in own and value != own[key].default},
-                   notes)
+    return Deduced(paper, {key: value for key, value in settings.items() if key in own}, notes)
 
 
 def _agree(named: models.Named, paper: str, settings: Mapping[str, Any]) -> None:

@@ -14,7 +14,7 @@ from .training.loop import train
 from .training.run import RunFolder
 from .training.summary import summarise
 
-TRAIN, HELD_OUT = 60, 20
+TRAIN, HELD_OUT = 600, 100
 
 
 def run_demo(out: Path, *, rho: float | None = None, epochs: int | None = None, seed: int = 0) -> Path:

@@ -21,8 +21,8 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
-from .charts import line_chart
 from ..checkpoints import replace_file
+from .charts import line_chart
 
 WIDEST = 1800  # pixels of an embedded picture
 PACKAGES = ("torch", "torchvision", "timm", "supervision", "pillow", "numpy")  # whose versions can change a result

@@ -74,8 +74,8 @@ def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
                 meter.add(losses)
                 progress.advance(f"loss {meter.mean('total'):.2f}  best AP {max(trainer.best, 0):.3f}")
             trainer.epoch = epoch + 1
-            row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began, "lr": trainer.schedule.get_last_lr()[0],
-                   **meter.means()}
+            row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began,
+                                   "lr": trainer.schedule.get_last_lr()[0], **meter.means()}
             if trainer.epoch % recipe.evaluate_every == 0 or trainer.epoch == recipe.epochs:
                 metrics = evaluate(trainer)
                 row |= metrics.as_dict()
