@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 
 from winnow import checkpoints, models
 from winnow.convert import convert, convert_back, to_reference
+from winnow.data.coco_names import COCO, UNUSED, published_categories
 from winnow.errors import UsageError
 from winnow.renaming import CONSTANT, ROWS, Layout
 
@@ -143,3 +144,10 @@ def test_a_broken_file_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.pth").write_bytes(b"\x80\x02not a checkpoint")
     with pytest.raises(UsageError):
         convert(tmp_path / "p.pth", tmp_path / "o.safetensors")
+
+
+def test_published_outputs_are_the_coco_ids_and_eighty_have_names() -> None:
+    categories = published_categories()
+    assert [category.id for category in categories] == list(range(91))
+    assert [category for category in categories if category.name != UNUSED] == list(COCO)
+    assert len({category.name for category in COCO}) == len(COCO) == 80
