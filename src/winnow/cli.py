@@ -117,7 +117,7 @@ def convert(source: Annotated[Path, typer.Argument(help="Weights in a reference'
             to: Annotated[str | None, typer.Option(help='"reference": write our weights in its layout.')] = None,
             ) -> None:
     """Public weights into ours, and back."""
-    from .convert import convert_command  # noqa: PLC0415
+    from .weights.convert import convert_command  # noqa: PLC0415
 
     convert_command(source, out, model=model, to=to)
 
@@ -130,7 +130,7 @@ def version() -> None:
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON as a whole or not at all."""
-    from .checkpoints import replace_file  # noqa: PLC0415
+    from .files import replace_file  # noqa: PLC0415
 
     replace_file(path, lambda part: part.write_text(json.dumps(content, indent=2)))
 

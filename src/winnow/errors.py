@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 
 class WinnowError(Exception):
     """Base of the errors that a message explains better than a traceback."""
@@ -13,3 +15,9 @@ class UsageError(WinnowError):
 
 class DataError(WinnowError):
     """The data is not in order: a broken image, a wrong annotation. Exit code 1."""
+
+
+def few(names: Iterable[str], most: int = 3) -> str:
+    """The first names of many."""
+    names = list(names)
+    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -89,6 +89,12 @@ def build(paper: str, settings: Mapping[str, Any]) -> Detector:
     return detector
 
 
+def backbone(settings: Mapping[str, Any]) -> Backbone:
+    """The backbone that settings describe."""
+    described = settings.get("backbone", "resnet50")
+    return Backbone(**described) if isinstance(described, Mapping) else Backbone(described)
+
+
 def plain(settings: Mapping[str, Any]) -> dict[str, Any]:
     """Settings as plain data that JSON can hold; a ready-made backbone module can't be described."""
     described = {}

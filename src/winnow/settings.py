@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from . import models, papers
-from .backbone import Backbone
 from .errors import UsageError
 from .structures import Size
 from .training.recipes import RECIPES, Recipe
@@ -42,7 +41,7 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
         elif key in SIZE_KEYS:
             settings["size"] = asdict(Size()) | settings.get("size", {}) | {key: value}
         elif key in BACKBONE_KEYS:
-            settings["backbone"] = asdict(_backbone(settings)) | {key: value}
+            settings["backbone"] = asdict(models.backbone(settings)) | {key: value}
         elif key in paper_keys:
             settings[key] = value
         else:
@@ -72,11 +71,6 @@ def free_folder(parent: Path, name: str) -> Path:
         number += 1
         folder = parent / f"{name}-{number}"
     return folder
-
-
-def _backbone(settings: Mapping[str, Any]) -> Backbone:
-    described = settings.get("backbone", "resnet50")
-    return Backbone(**described) if isinstance(described, Mapping) else Backbone(described)
 
 
 def _as(kind: type, key: str, value: Any) -> Any:

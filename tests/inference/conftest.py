@@ -11,11 +11,11 @@ from torch import Tensor, nn
 
 from winnow import models
 from winnow.boxes import to_centers
-from winnow.checkpoints import Checkpoint
 from winnow.data.categories import Category
 from winnow.detector import best_boxes
 from winnow.inference.predictor import Predictor
 from winnow.structures import Batch, Boxes, Prediction
+from winnow.weights.checkpoints import Checkpoint
 
 CATEGORIES = (Category(3, "grain"), Category(8, "Spreu ü"))
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import winnow
-from winnow.checkpoints import save
 from winnow.errors import DataError, UsageError
 from winnow.inference.predictor import Predictor, read
+from winnow.weights.checkpoints import save
 
 
 @pytest.fixture

@@ -17,8 +17,8 @@ from winnow.losses import Losses
 from winnow.losses.saliency import attention_map
 from winnow.papers.keys import Rows
 from winnow.queries import ProposalQueries
-from winnow.renaming import ROWS, Layout
 from winnow.structures import Batch, Matches, Output, Pyramid, Queries, Target
+from winnow.weights.renaming import ROWS, Layout
 
 from . import cases
 

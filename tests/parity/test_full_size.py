@@ -18,8 +18,8 @@ from torch import Tensor
 
 from winnow import models
 from winnow.detector import Detector
-from winnow.renaming import CONSTANT, ROWS, Layout
 from winnow.structures import Batch, Target
+from winnow.weights.renaming import CONSTANT, ROWS, Layout
 
 from .cases import SHARED
 from .replay import Replay, loss_name, watched

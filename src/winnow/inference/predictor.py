@@ -24,8 +24,8 @@ from ..structures import Batch, Boxes, Output
 from .sources import open_source
 
 if TYPE_CHECKING:
-    from ..checkpoints import Checkpoint
     from ..data.categories import Category
+    from ..weights.checkpoints import Checkpoint
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
 Sources = list[Any] | tuple[Any, ...]  # of Source; Any, because a list[str] is no list[Source]
@@ -167,7 +167,7 @@ def load(model: str | Path, device: torch.device | str | None = None) -> Predict
 
     """
     if Path(model).exists():
-        from .. import checkpoints  # noqa: PLC0415  (drawing and reports do without it)
+        from ..weights import checkpoints  # noqa: PLC0415  (drawing and reports do without it)
 
         return Predictor(checkpoints.load(Path(model)), device)
     if str(model) in models.MODELS:

@@ -21,7 +21,7 @@ from typing import Any
 from PIL import Image
 
 from .. import __version__
-from ..checkpoints import replace_file
+from ..files import replace_file
 from .charts import line_chart
 
 WIDEST = 1800  # pixels of an embedded picture

@@ -14,8 +14,7 @@ from accelerate.utils import set_seed
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from .. import checkpoints, models
-from ..checkpoints import Checkpoint
+from .. import models
 from ..data.batching import Loader, loader
 from ..data.coco import CocoData
 from ..data.folders import find_data
@@ -25,6 +24,8 @@ from ..evaluation.coco import Metrics
 from ..evaluation.validate import validate
 from ..losses import Losses
 from ..progress import Progress, clock, console
+from ..weights import checkpoints, pretrained
+from ..weights.checkpoints import Checkpoint
 from .optimizer import make_optimizer, make_schedule
 from .run import RunConfig, RunFolder
 
@@ -42,6 +43,7 @@ class Trainer:
     schedule: torch.optim.lr_scheduler.LambdaLR
     average: ModelEmaV3 | None
     train: Loader
+    train_data: CocoData
     val: CocoData
     epoch: int = 0
     best: float = -1.0
@@ -82,6 +84,8 @@ def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
                 console.print(f"epoch {trainer.epoch}/{recipe.epochs}  loss {row['total']:.2f}  "
                               f"AP {shown(metrics.AP)}  AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
             save(trainer, row)
+    for data in (trainer.train_data, trainer.val):
+        tell_damage(data)
     return folder
 
 
@@ -94,7 +98,7 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
                               step_scheduler_with_optimizer=False)
     set_seed(recipe.seed, device_specific=True)
     data = find_data(Path(config.data))
-    console.print(data.describe())
+    console.print(data.describe(), markup=False)
     source = data.split("train")
     train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
                          train=True)
@@ -106,17 +110,29 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
                      rank=accelerator.process_index, world=accelerator.num_processes)
     detector = models.build(config.paper, config.settings | {"classes": len(train_set.categories)})
+    if not resume:
+        for note in start_weights(detector, config):
+            console.print(note, markup=False)
     optimizer = make_optimizer(detector, recipe)
     schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
     model, optimizer = accelerator.prepare(detector, optimizer)
     average = ModelEmaV3(detector, decay=recipe.ema, use_warmup=True, warmup_power=0.75) if recipe.ema else None
-    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, batches, val_set)
+    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, batches, train_set,
+                      val_set)
     tell(trainer)
     if resume:
         go_on(trainer)
     elif accelerator.is_main_process:
         folder.start(config)
     return trainer
+
+
+def start_weights(detector: Detector, config: RunConfig) -> list[str]:
+    """Fill a detector with what training starts from, and say what that is."""
+    if config.init:
+        return pretrained.start_from(detector, Path(config.init))
+    backbone = models.backbone(config.settings)
+    return ["every weight starts at random"] if backbone.scratch else pretrained.load_imagenet(detector, backbone)
 
 
 def tell(trainer: Trainer) -> None:
@@ -141,6 +157,12 @@ def tell_problems(data: CocoData) -> None:
     console.print(data.describe())
     for line in data.problems.lines():
         console.print(line, style="yellow", markup=False)  # brackets in it are no markup
+
+
+def tell_damage(data: CocoData) -> None:
+    """Images whose pixels turned out unreadable on the way, by name."""
+    for record in data.damaged:
+        console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)
 
 
 def finite(losses: Losses) -> torch.Tensor:

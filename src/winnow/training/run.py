@@ -16,8 +16,8 @@ from typing import Any
 
 import torch
 
-from ..checkpoints import replace_file
 from ..errors import UsageError
+from ..files import replace_file
 from .recipes import Recipe
 
 

@@ -7,17 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import timm
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torchvision.models import get_model_weights
 
+from ..backbone import Backbone, ResNetMaps, TimmMaps
+from ..detector import Detector
+from ..errors import UsageError, few
+from ..papers.keys import BACKBONE
 from . import checkpoints
-from .backbone import TimmMaps
-from .checkpoints import few
 from .convert import WRAPPERS, bare, load_strictly, read_file
 from .deduction import BODY
-from .detector import Detector
-from .errors import UsageError
-from .papers.keys import BACKBONE
 from .renaming import fill, pattern
 
 # The stages of a ResNet by their place in the sequence that SCRL trained.
@@ -52,8 +53,28 @@ def load_backbone(detector: Detector, path: Path) -> list[str]:
 
     Returns notes on what was left out. Raises UsageError where a weight is missing, unknown or of another shape.
     """
+    return fill_backbone(detector, backbone_weights(path), str(path))
+
+
+def load_imagenet(detector: Detector, backbone: Backbone) -> list[str]:
+    """Fill a detector's backbone with ImageNet weights, fetched once by torchvision or timm and kept in their caches.
+
+    Raises UsageError, which says what to do instead, where they can't be fetched.
+    """
+    try:
+        if isinstance(detector.backbone, ResNetMaps):
+            weights = get_model_weights(backbone.name)["IMAGENET1K_V1"].get_state_dict(check_hash=True)
+        else:
+            weights = timm.create_model(backbone.name, pretrained=True, **backbone.options).state_dict()
+    except Exception as error:  # each library, and each hub beneath it, fails with an error of its own
+        raise UsageError(f"the ImageNet weights of {backbone.name} can't be had: {str(error).splitlines()[0]}; give a "
+                         f"file with --init, or learn everything from nothing with --set scratch=true") from error
+    return fill_backbone(detector, _merged_behind(weights), "ImageNet weights")
+
+
+def fill_backbone(detector: Detector, weights: Mapping[str, Tensor], origin: str) -> list[str]:
+    """Fill a detector's backbone with weights by the names that `backbone_weights` gives; see `load_backbone`."""
     backbone: nn.Module = detector.backbone
-    weights = backbone_weights(path)
     own = backbone.state_dict()
     source = {key: _source(key, backbone, weights) for key in own}
     # A Swin classifier has one norm behind its last stage; a detector's three are its own and stay as they are.
@@ -63,11 +84,11 @@ def load_backbone(detector: Detector, path: Path) -> list[str]:
     unknown = [key for key in set(weights) - set(source.values()) if not UNUSED.search(key)]
     for names, told in ((missing, "it lacks"), (unknown, "there is no place for")):
         if names:
-            raise UsageError(f"{path} does not fit the backbone: {told} {len(names)} weights, {few(sorted(names))}")
+            raise UsageError(f"{origin} does not fit the backbone: {told} {len(names)} weights, {few(sorted(names))}")
     kept = {key: weights[name] for key, name in source.items() if name in weights}
     load_strictly(backbone, own | kept)
     unused = sorted(set(weights) - set(source.values()))
-    notes = [f"{len(kept)} weights of the backbone start from {path}"]
+    notes = [f"{len(kept)} weights of the backbone start from {origin}"]
     notes += [f"{len(unused)} left out, of the classifier or constant: {few(unused)}"] if unused else []
     return notes + ([f"{len(fresh)} output norms start fresh"] if fresh else [])
 
@@ -90,12 +111,12 @@ def backbone_weights(path: Path) -> dict[str, Tensor]:
     return _merged_behind(weights)
 
 
-def _merged_behind(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+def _merged_behind(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Swin weights as the original names them: timm counts the merging of patches to the next stage."""
     merging = re.compile(r"^layers\.(\d+)\.downsample\.")
     stages = {match[1] for key in weights if (match := merging.match(key))}
     if not stages or "0" in stages:
-        return weights
+        return dict(weights)
     return {merging.sub(lambda m: f"layers.{int(m[1]) - 1}.downsample.", key): weight
             for key, weight in weights.items()}
 

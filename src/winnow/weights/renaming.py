@@ -13,11 +13,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .checkpoints import few
-from .detector import Detector
-from .errors import UsageError
-from .papers import keys
-from .papers.sparse_detr import KEYS as SPARSE
+from ..detector import Detector
+from ..errors import UsageError, few
+from ..papers import keys
+from ..papers.sparse_detr import KEYS as SPARSE
 
 ROWS = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE}
 

@@ -15,9 +15,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from . import models, papers
-from .errors import UsageError
-from .positions import LearnedPositions
+from .. import models, papers
+from ..errors import UsageError
+from ..positions import LearnedPositions
 
 Arguments = Mapping[str, Any]
 

@@ -10,12 +10,13 @@ import torch
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
-from winnow import checkpoints, models
-from winnow.checkpoints import Checkpoint
+from winnow import models
 from winnow.data.categories import Category
 from winnow.detector import Detector
 from winnow.errors import UsageError
-from winnow.pretrained import SCRL, backbone_weights, load_backbone, start_from
+from winnow.weights import checkpoints
+from winnow.weights.checkpoints import Checkpoint
+from winnow.weights.pretrained import SCRL, backbone_weights, load_backbone, start_from
 
 SIZE = {"width": 32, "heads": 2, "feedforward": 8, "encoder_layers": 1, "decoder_layers": 1}
 SMALL_SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4], "window_size": 7}

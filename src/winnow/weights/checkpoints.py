@@ -7,9 +7,7 @@ categories and how it was trained. Nothing in it is executed when it is read.
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,10 +16,11 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from . import __version__, models
-from .data.categories import Category
-from .detector import Detector
-from .errors import UsageError
+from .. import __version__, models
+from ..data.categories import Category
+from ..detector import Detector
+from ..errors import UsageError, few
+from ..files import replace_file
 
 FORMAT = 1
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
@@ -84,29 +83,6 @@ def load(path: Path) -> Checkpoint:
     return Checkpoint(detector.eval(), about["paper"], about["settings"], categories, dict(about.get("run", {})))
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a new file, then put it in the place of `path` at once.
-
-    A crash or a full disk leaves the old file as it was. Raises UsageError where the new one can't be written.
-    """
-    new = path.with_name(f".{path.name}.{os.getpid()}.new")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        new.touch()
-        mode = new.stat().st_mode  # safetensors would leave a file that only its owner may read
-        write(new)
-        new.chmod(mode)
-        with new.open("rb+") as file:
-            os.fsync(file.fileno())
-        new.replace(path)
-    except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
-        kept = "; the file that was there is unharmed" if path.exists() else ""
-        raise UsageError(f"{path} could not be written: {error}{kept}") from error
-    finally:
-        with suppress(OSError):  # where the folder could not be made, there is nothing to remove
-            new.unlink(missing_ok=True)
-
-
 def first_names(module: nn.Module) -> list[str]:
     """The names of a module's weights, each weight once: a part that has two places is stored under its first."""
     names: dict[object, str] = {}
@@ -162,9 +138,3 @@ def _fill(detector: Detector, weights: Mapping[str, Tensor], path: Path) -> None
         raise UsageError(f"the weights in {path} do not fit the model that it describes; it {'; it '.join(told)}")
     owner = {weight.data_ptr(): name for name, weight in wanted.items() if weight.numel()}
     detector.load_state_dict({name: weights[owner.get(weight.data_ptr(), name)] for name, weight in state.items()})
-
-
-def few(names: Iterable[str], most: int = 3) -> str:
-    """The first names of many."""
-    names = list(names)
-    return ", ".join(names[:most]) + (", ..." if len(names) > most else "")

@@ -15,12 +15,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from . import checkpoints, models
-from .checkpoints import Checkpoint, few, replace_file
-from .data.categories import Category
-from .data.coco_names import published_categories
+from .. import models
+from ..data.categories import Category
+from ..data.coco_names import published_categories
+from ..errors import UsageError, few
+from ..files import replace_file
+from . import checkpoints
+from .checkpoints import Checkpoint
 from .deduction import deduce, reference_arguments
-from .errors import UsageError
 from .renaming import ROWS, Layout
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")

@@ -11,11 +11,12 @@ import torch
 from parity import cases
 from safetensors.torch import save_file
 
-from winnow import checkpoints, models
-from winnow.convert import convert, convert_back, to_reference
+from winnow import models
 from winnow.data.coco_names import COCO, UNUSED, published_categories
 from winnow.errors import UsageError
-from winnow.renaming import CONSTANT, ROWS, Layout
+from winnow.weights import checkpoints
+from winnow.weights.convert import convert, convert_back, to_reference
+from winnow.weights.renaming import CONSTANT, ROWS, Layout
 
 NAMES = cases.names("Deformable DETR")
 golden = pytest.mark.parametrize("name", NAMES or [pytest.param("", marks=pytest.mark.skip("no golden cases"))])

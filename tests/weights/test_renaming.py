@@ -9,12 +9,12 @@ import pytest
 import torch
 
 from winnow import models
-from winnow.checkpoints import first_names
-from winnow.deduction import deduce, reference_arguments
 from winnow.detector import Detector
 from winnow.errors import UsageError
-from winnow.renaming import ROWS, Layout
 from winnow.structures import Batch, Target
+from winnow.weights.checkpoints import first_names
+from winnow.weights.deduction import deduce, reference_arguments
+from winnow.weights.renaming import ROWS, Layout
 
 SMALL = {"width": 32, "heads": 2, "feedforward": 8, "encoder_layers": 2, "decoder_layers": 2, "encoder_points": 1,
          "decoder_points": 2}

@@ -10,11 +10,12 @@ import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from winnow import checkpoints, models
-from winnow.checkpoints import Checkpoint
+from winnow import models
 from winnow.data.categories import Category
 from winnow.errors import UsageError
 from winnow.structures import Batch
+from winnow.weights import checkpoints
+from winnow.weights.checkpoints import Checkpoint
 
 SETTINGS = {
     "rho": 0.3, "classes": 2, "queries": 5, "separate_heads": False,

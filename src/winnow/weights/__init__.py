@@ -1,0 +1,1 @@
+"""Weights in and out: our checkpoints, and other layouts into ours and back."""
