@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from parity import cases
+from ..parity import cases
 from safetensors.torch import save_file
 
 from winnow import models

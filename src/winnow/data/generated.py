@@ -1,6 +1,6 @@
 """The data set of `winnow demo`: shapes among straw, made on the spot from a seed.
 
-Five shapes of many sizes lie on a floor strewn with straw and crumbs, cover one another and wear any colour, so that
+Five shapes of many sizes lie on a floor strewn with straw and crumbs, cover one another and wear any colours, so that
 size, colour and place say nothing about the class, and most tokens are background that is not plain.
 """
 
@@ -18,8 +18,9 @@ from PIL import Image, ImageDraw
 
 Point = tuple[float, float]
 Box = tuple[float, float, float, float]  # x y width height
-CLASSES = ("disc", "ring", "square", "triangle", "star")
-CONTRAST = 80   # least distance between the colours of an object and the floor, in RGB
+CLASSES = ("ring", "cross", "triangle", "bars", "checker")
+HOLE, MARK, SKIN = 0, 128, 255  # what a pixel of an outline is painted with
+CONTRAST = 80   # least distance between the colours of an object and of what is beneath, in RGB
 SHARPNESS = 2   # pictures are drawn this much larger, then reduced
 
 
@@ -29,9 +30,9 @@ class Recipe:
 
     width: int = 256
     height: int = 192
-    objects: tuple[int, int] = (2, 8)
-    smallest: int = 12
-    largest: int = 110
+    objects: tuple[int, int] = (2, 7)
+    smallest: int = 16
+    largest: int = 120
     straws: int = 40
     crumbs: int = 60
     empty: float = 0.02           # share of pictures without any object
@@ -86,11 +87,16 @@ def draw(rng: np.random.Generator, recipe: Recipe = Recipe()) -> Drawn:
     _strew(rng, canvas, recipe.straws, recipe.crumbs)
     objects: list[_Object] = []
     for label, outline in _outlines(rng, size, recipe):
-        shape = np.asarray(outline) > 127
+        painted = np.asarray(outline)
+        shape = painted != HOLE
         left = [each.visible & ~shape for each in objects]
         if any(mask.sum() < (1 - recipe.hidden) * each.area for mask, each in zip(left, objects, strict=True)):
             continue
-        canvas.paste(_skin(rng, tone, size), mask=outline)
+        beneath = tone
+        for paint in (SKIN, MARK):
+            colour = _apart(rng, beneath)
+            canvas.paste(_shaded(rng, colour, size), mask=Image.fromarray(painted == paint))
+            beneath = colour
         objects = [_Object(each.label, mask, each.area) for mask, each in zip(left, objects, strict=True)]
         objects.append(_Object(label, shape, int(shape.sum())))
     _strew(rng, canvas, recipe.straws // 8, 0)  # a few straws lie on top
@@ -119,7 +125,7 @@ def _outlines(rng: np.random.Generator, size: tuple[int, int], recipe: Recipe) -
         stretch = math.exp(rng.uniform(-0.25, 0.25))
         center = [rng.uniform(min(radius * 0.8, side / 2), max(side - radius * 0.8, side / 2)) for side in size]
         label = int(rng.integers(len(CLASSES)))
-        turn = rng.uniform(-0.5, 0.5) - math.pi / 2  # upright, more or less
+        turn = rng.uniform(-0.5, 0.5)   # upright, more or less
         mask = Image.new("L", size)
         brush = ImageDraw.Draw(mask)
         for points, fill in _parts(CLASSES[label]):
@@ -131,18 +137,21 @@ def _outlines(rng: np.random.Generator, size: tuple[int, int], recipe: Recipe) -
 
 
 def _parts(name: str) -> list[tuple[list[Point], int]]:
-    """A shape of radius 1 as polygons that are filled (255) or cut out (0), in this order."""
-    def corners(count: int, radius: float = 1.0, inner: float | None = None) -> list[Point]:
-        radii = [radius] if inner is None else [radius, inner]
-        turns = [2 * math.pi * i / (count * len(radii)) for i in range(count * len(radii))]
-        return [(radii[i % len(radii)] * math.cos(a), radii[i % len(radii)] * math.sin(a)) for i, a in enumerate(turns)]
+    """A shape of radius 1 as polygons to paint one after another: with SKIN, with MARK, or as a HOLE."""
+    def round_(radius: float) -> list[Point]:
+        turns = [2 * math.pi * i / 48 for i in range(48)]
+        return [(radius * math.cos(turn), radius * math.sin(turn)) for turn in turns]
 
+    def box(left: float, top: float, right: float, bottom: float) -> list[Point]:
+        return [(left, top), (right, top), (right, bottom), (left, bottom)]
+
+    whole = (box(-0.8, -0.8, 0.8, 0.8), SKIN)
     return {
-        "disc": [(corners(48), 255)],
-        "ring": [(corners(48), 255), (corners(48, 0.55), 0)],
-        "square": [([(-0.8, -0.8), (0.8, -0.8), (0.8, 0.8), (-0.8, 0.8)], 255)],
-        "triangle": [(corners(3), 255)],
-        "star": [(corners(5, 1.0, 0.42), 255)],
+        "ring": [(round_(1.0), SKIN), (round_(0.55), HOLE)],
+        "cross": [(box(-1, -0.33, 1, 0.33), SKIN), (box(-0.33, -1, 0.33, 1), SKIN)],
+        "triangle": [([(0, -1), (0.9, 0.8), (-0.9, 0.8)], SKIN)],
+        "bars": [whole, (box(-0.48, -0.8, -0.16, 0.8), MARK), (box(0.16, -0.8, 0.48, 0.8), MARK)],
+        "checker": [whole, (box(-0.8, -0.8, 0, 0), MARK), (box(0, 0, 0.8, 0.8), MARK)],
     }[name]
 
 
@@ -153,15 +162,20 @@ def _floor(rng: np.random.Generator, tone: np.ndarray, size: tuple[int, int]) ->
     return small.resize(size, Image.Resampling.BICUBIC)
 
 
-def _skin(rng: np.random.Generator, tone: np.ndarray, size: tuple[int, int]) -> Image.Image:
-    """Any colour that stands out from the floor's tone, shaded from one side to the other."""
+def _apart(rng: np.random.Generator, other: np.ndarray) -> np.ndarray:
+    """Any colour that stands out from another."""
     colour = rng.integers(20, 256, 3)
-    while np.linalg.norm(colour - tone) < CONTRAST:
+    while np.linalg.norm(colour - other) < CONTRAST:
         colour = rng.integers(20, 256, 3)
-    ends = np.stack([colour, colour + (colour - tone) * rng.uniform(-0.25, 0.25)])
+    return colour
+
+
+def _shaded(rng: np.random.Generator, colour: np.ndarray, size: tuple[int, int]) -> Image.Image:
+    """A colour that grows lighter or darker from one side to the other."""
+    ends = np.stack([colour, colour + rng.uniform(-40, 40)])
     ramp = np.clip(ends, 0, 255).astype(np.uint8)
-    shaded = Image.fromarray(ramp[:, None] if rng.random() < 0.5 else ramp[None])
-    return shaded.resize(size, Image.Resampling.BILINEAR)
+    sheet = Image.fromarray(ramp[:, None] if rng.random() < 0.5 else ramp[None])
+    return sheet.resize(size, Image.Resampling.BILINEAR)
 
 
 def _strew(rng: np.random.Generator, canvas: Image.Image, straws: int, crumbs: int) -> None:
