@@ -15,6 +15,7 @@ from .training.run import RunFolder
 from .training.summary import summarise
 
 TRAIN, HELD_OUT = 600, 100
+SIZE, EPOCHS = 144, 9  # what two CPU cores learn from in about five minutes
 
 
 def run_demo(out: Path, *, rho: float | None = None, epochs: int | None = None, seed: int = 0) -> Path:
@@ -27,7 +28,8 @@ def run_demo(out: Path, *, rho: float | None = None, epochs: int | None = None, 
                           progress=progress.advance)
     console.print("[bold]2/3[/] learning to find them, from random weights")
     folder = train(run_config(str(data), "sparse-detr-tiny", out=str(out),
-                              changes={"rho": rho, "epochs": epochs, "seed": seed}))
+                              changes={"rho": rho, "epochs": epochs or EPOCHS, "seed": seed, "size": SIZE,
+                                       "evaluate_every": 3}))
     console.print("[bold]3/3[/] drawing what it learned")
     page = summarise(folder, title="Shapes among straw")
     best = max((row for row in folder.history() if row.get("AP") is not None), key=lambda row: row["AP"])

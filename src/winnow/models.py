@@ -38,7 +38,7 @@ SWIN = {"name": "swin_tiny_patch4_window7_224"}
 TINY = Named(
     "sparse-detr-tiny", "sparse_detr",
     {
-        "rho": 0.2, "queries": 60, "copies": 4,
+        "rho": 0.2, "queries": 60, "denoising": 16, "copies": 6,
         "backbone": {"name": "resnet10t", "scratch": True,
                      "options": {"channels": [32, 64, 128, 256], "stem_width": 16}},
         "size": {"width": 128, "heads": 4, "feedforward": 256, "encoder_layers": 2, "decoder_layers": 3,

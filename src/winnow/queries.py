@@ -41,9 +41,9 @@ class ProposalQueries(nn.Module):
     """
 
     def __init__(self, count: int, head: Head, project: ProposalProjection, width: int = 256, *,
-                 start: Start = "memory", specific: bool = True, copies: int = 1):
+                 start: Start = "memory", specific: bool = True):
         super().__init__()
-        self.count, self.start, self.specific, self.copies = count, start, specific, copies
+        self.count, self.start, self.specific = count, start, specific
         self.head, self.project = head, project
         out = 2 * width if start == "box" else width
         self.place = nn.Sequential(nn.Linear(512, out), nn.LayerNorm(out))
@@ -59,7 +59,7 @@ class ProposalQueries(nn.Module):
             every = self.head.propose(tokens, anchors)
             best = self._best(every.logits)
             boxes = _rows(every.boxes, best)
-            stages = [Stage("proposals", every, agnostic=not self.specific, copies=self.copies)]
+            stages = [Stage("proposals", every, agnostic=not self.specific)]
         else:  # boxes are needed of the best tokens only
             best = self._best(self.head.classify(tokens))
             boxes = (_rows(anchors, best) + self.head.locate(_rows(tokens, best))).sigmoid()

@@ -43,7 +43,7 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
     separate_heads   proposals and each decoder layer have a head of their own; otherwise one serves them all
     start, specific  of the proposals, see ProposalQueries
     denoising        pairs of noisy objects that train the decoder too; not in the paper, 0 leaves them out
-    copies           predictions that each object asks of tokens; more than one is not in the paper
+    copies           predictions that each object asks of an encoder head; more than one is not in the paper
     """
     def head() -> Head:
         return Head(size.width, classes)
@@ -52,7 +52,7 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
     project = ProposalProjection(size.width)  # one for scoring and for proposing, as in the reference
     heads = [head() for _ in range(size.decoder_layers if separate_heads else 1)]
     proposals = ProposalQueries(queries, head() if separate_heads else heads[0], project, size.width,
-                                start=start, specific=specific, copies=copies)
+                                start=start, specific=specific)
     scorers = {
         "dam": lambda: SaliencyScorer(project, size.width),
         "objectness": lambda: ObjectnessScorer(project, head()),
