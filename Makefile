@@ -17,9 +17,11 @@ lint: $(READY)            ## style and types
 	$(BIN)/ruff check src tests evidence
 	$(BIN)/mypy
 
-evidence: $(READY)        ## slow proofs: full-size parity, the table of models
+evidence: $(READY)        ## slow proofs: full-size parity, the table of models, training runs
 	$(BIN)/python -m pytest -m slow -rs
 	$(BIN)/python -m evidence.model_table
+	$(BIN)/python -m evidence.training demo
+	$(BIN)/python -m evidence.training bccd
 
 setup: $(READY)
 

@@ -50,6 +50,9 @@ TINY = Named(
 MODELS: dict[str, Named] = {model.name: model for model in [
     TINY,
     Named("deformable-detr-r50", "deformable_detr", ap=44.5),
+    Named("deformable-detr-single-scale-r50", "deformable_detr", {"size": {"levels": 1}}, ap=39.4),
+    Named("deformable-detr-dc5-r50", "deformable_detr",
+          {"backbone": {"name": "resnet50", "dilation": True}, "size": {"levels": 1}}, ap=41.5),
     Named("deformable-detr-refine-r50", "deformable_detr", {"refine": True}, ap=46.2),
     Named("deformable-detr-two-stage-r50", "deformable_detr", {"refine": True, "two_stage": True}, ap=46.9),
     Named("deformable-detr-swint", "deformable_detr", {"backbone": SWIN}, ap=45.7),

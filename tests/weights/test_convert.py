@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from ..parity import cases
 from safetensors.torch import save_file
 
 from winnow import models
@@ -17,6 +16,8 @@ from winnow.errors import UsageError
 from winnow.weights import checkpoints
 from winnow.weights.convert import convert, convert_back, to_reference
 from winnow.weights.renaming import CONSTANT, ROWS, Layout
+
+from ..parity import cases
 
 NAMES = cases.names("Deformable DETR")
 golden = pytest.mark.parametrize("name", NAMES or [pytest.param("", marks=pytest.mark.skip("no golden cases"))])
