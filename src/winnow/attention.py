@@ -1,4 +1,4 @@
-"""How a query reads a memory: it aims, then it reads. Attention returns what was read and where it looked."""
+"""How a query reads a memory. Attention returns what was read, and where it looked if it aims before it reads."""
 
 from __future__ import annotations
 
@@ -7,8 +7,24 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .mlp import start_xavier
 from .ops import deformable_sample
-from .structures import Grid, Pyramid, Samples
+from .structures import Grid, Pyramid, Samples, Tokens
+
+
+class DenseAttention(nn.Module):
+    """Each query reads every token, wherever it lies (Carion et al., 2020, A.1)."""
+
+    def __init__(self, width: int = 256, heads: int = 8, dropout: float = 0.1):
+        super().__init__()
+        self.heads = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        start_xavier(self.heads)
+
+    def forward(self, query: Tensor, reference: Tensor | None, memory: Tokens) -> tuple[Tensor, None]:
+        """Queries (B, Q, C) -> what they read (B, Q, C). They look everywhere, so a reference means nothing here."""
+        read, _ = self.heads(query, memory.values + memory.positions, memory.values,
+                             key_padding_mask=memory.padding, need_weights=False)
+        return read, None
 
 
 class DeformableAttention(nn.Module):

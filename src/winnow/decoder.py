@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .boxes import refine
 from .heads import Head
 from .mlp import FeedForward, start_xavier
-from .structures import Prediction, Pyramid, Queries, Samples
+from .structures import Prediction, Queries, Samples, Tokens
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Decoded:
     """What the layers concluded, and where each of them looked."""
 
     predictions: list[Prediction]  # of every layer if supervised, else of the last
-    samples: list[Samples]         # one for each layer
+    samples: list[Samples]         # one for each layer that aims
 
 
 class DecoderLayer(nn.Module):
@@ -34,9 +34,9 @@ class DecoderLayer(nn.Module):
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, hidden: Tensor, position: Tensor, reference: Tensor, memory: Pyramid,
-                hidden_from: Tensor | None) -> tuple[Tensor, Samples]:
-        """Queries (B, Q, C) at reference (B, Q, 2 | 4) -> (B, Q, C) and where they looked."""
+    def forward(self, hidden: Tensor, position: Tensor, reference: Tensor, memory: Tokens,
+                hidden_from: Tensor | None) -> tuple[Tensor, Samples | None]:
+        """Queries (B, Q, C) at reference (B, Q, 2 | 4) -> (B, Q, C) and where they looked, if they aimed."""
         who = hidden + position
         heard, _ = self.converse(who, who, hidden, attn_mask=hidden_from, need_weights=False)
         hidden = self.norm1(hidden + self.dropout(heard))
@@ -45,30 +45,48 @@ class DecoderLayer(nn.Module):
         return self.norm3(hidden + self.dropout(self.feedforward(hidden))), samples
 
 
+class PreNormDecoderLayer(DecoderLayer):
+    """Norms come before each step, and what is added to stays as it is (Carion et al., 2020, option)."""
+
+    def forward(self, hidden: Tensor, position: Tensor, reference: Tensor, memory: Tokens,
+                hidden_from: Tensor | None) -> tuple[Tensor, Samples | None]:
+        """As without it."""
+        said = self.norm1(hidden)
+        who = said + position
+        heard, _ = self.converse(who, who, said, attn_mask=hidden_from, need_weights=False)
+        hidden = hidden + self.dropout(heard)
+        read, samples = self.attention(self.norm2(hidden) + position, reference, memory)
+        hidden = hidden + self.dropout(read)
+        return hidden + self.dropout(self.feedforward(self.norm3(hidden))), samples
+
+
 class Decoder(nn.Module):
     """Each layer predicts; with `refine` the next one starts from its boxes (Zhu et al., 2021, A.4).
 
-    One head serves all layers, or each layer has its own.
+    One head serves all layers, or each layer has its own. A `norm` is for what heads read, not for the next layer.
     """
 
-    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], refine: bool):
+    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], refine: bool,
+                 norm: nn.Module | None = None):
         super().__init__()
         if len(heads) not in (1, len(layers)):
             raise ValueError(f"{len(layers)} layers take one head or {len(layers)}, got {len(heads)}")
         self.layers, self.heads = nn.ModuleList(layers), nn.ModuleList(heads)
         self.refine = refine
+        self.norm = nn.Identity() if norm is None else norm
 
-    def forward(self, queries: Queries, memory: Pyramid, *, supervised: bool = False) -> Decoded:
+    def forward(self, queries: Queries, memory: Tokens, *, supervised: bool = False) -> Decoded:
         """Predictions of every layer if supervised, else of the last one only."""
         hidden, reference = queries.content, queries.reference
-        predictions, looked = [], []
+        predictions: list[Prediction] = []
+        looked: list[Samples] = []
         for i, layer in enumerate(self.layers):
             hidden, samples = layer(hidden, queries.position, reference, memory, queries.hidden_from)
-            looked.append(samples)
+            looked += [] if samples is None else [samples]
             head, last = cast(Head, self.heads[i % len(self.heads)]), i + 1 == len(self.layers)
             if supervised or last:
-                predictions.append(head(hidden, reference))
+                predictions.append(head(self.norm(hidden), reference))
             if self.refine and not last:
-                boxes = predictions[-1].boxes if supervised else refine(reference, head.locate(hidden))
+                boxes = predictions[-1].boxes if supervised else refine(reference, head.locate(self.norm(hidden)))
                 reference = boxes.detach()
         return Decoded(predictions, looked)

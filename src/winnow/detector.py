@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any, cast
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from .boxes import to_corners
-from .losses import Criterion, Losses
+from .interface import BaseDetector
+from .losses import Classification, Criterion, Sigmoid
 from .structures import Batch, Boxes, Output, Prediction, Stage, Target
 
 
-class Detector(nn.Module):
+class Detector(BaseDetector):
     """Image -> maps -> pyramid -> memory -> queries -> predictions. A paper is a composition of these parts."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, encoder: nn.Module, queries: nn.Module,
@@ -20,7 +21,7 @@ class Detector(nn.Module):
         super().__init__()
         self.backbone, self.neck, self.encoder = backbone, neck, encoder
         self.queries, self.decoder, self.denoiser = queries, decoder, denoiser
-        self.criterion = criterion
+        self.criterion: Criterion = criterion
 
     def forward(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> Output:
         """Predictions for a batch; given targets, also everything the losses supervise.
@@ -41,25 +42,22 @@ class Detector(nn.Module):
             predictions, samples = [noise.clean(p) for p in predictions], [noise.clean(s) for s in samples]
         if supervised:
             stages += [Stage(f"decoder.{i}", each) for i, each in enumerate(predictions)]
-        return Output(predictions[-1], encoded.memory, stages, encoded.selection, samples)
+        return Output(predictions[-1], encoded.memory, stages, encoded.selection, samples, grid=pyramid.grid)
 
-    def losses(self, batch: Batch, targets: Sequence[Target]) -> Losses:
-        """One forward pass and what it costs."""
-        return self.criterion(self(batch, targets), targets)
+    def boxes(self, output: Output, sizes: Sequence[tuple[int, int]], keep: int = 100) -> list[Boxes]:
+        """The `keep` best detections of each image, in pixels of the sizes (height, width)."""
+        return best_boxes(output.final, sizes, keep, self.criterion.classification)
 
-    @torch.inference_mode()
-    def detect(self, batch: Batch, sizes: Sequence[tuple[int, int]], *, keep: int = 100,
-               rho: float | None = None) -> list[Boxes]:
-        """The `keep` best class and box pairs of each image; sizes are the images' original heights and widths."""
-        return best_boxes(self(batch, rho=rho).final, sizes, keep)
+    @property
+    def rho(self) -> float:
+        """The share of the tokens that the encoder keeps by itself; 1 for a dense one."""
+        return float(cast(Any, self.encoder).rho)
 
 
-def best_boxes(prediction: Prediction, sizes: Sequence[tuple[int, int]], keep: int = 100) -> list[Boxes]:
-    """The `keep` best class and box pairs of each image, in pixels of the sizes (height, width)."""
-    scores: Tensor = prediction.logits.float().sigmoid().flatten(1)
-    scores, pairs = scores.topk(min(keep, scores.shape[1]), 1)
-    classes = prediction.logits.shape[-1]
-    query, labels = pairs // classes, pairs % classes
-    corners = to_corners(prediction.boxes.float()).gather(1, query[..., None].expand(-1, -1, 4))
+def best_boxes(prediction: Prediction, sizes: Sequence[tuple[int, int]], keep: int = 100,
+               classification: Classification = Sigmoid()) -> list[Boxes]:
+    """The `keep` best detections of each image, in pixels of the sizes (height, width)."""
+    best = classification.best(prediction.logits.float(), keep)
+    corners = to_corners(prediction.boxes.float()).gather(1, best.query[..., None].expand(-1, -1, 4))
     scale = corners.new_tensor([(w, h, w, h) for h, w in sizes])[:, None]
-    return [Boxes(*each) for each in zip(corners * scale, scores, labels, strict=True)]
+    return [Boxes(*each) for each in zip(corners * scale, best.scores, best.labels, strict=True)]

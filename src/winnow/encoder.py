@@ -1,23 +1,27 @@
-"""Tokens refine one another: one loop, in which a plan says which tokens each layer updates (selection.py)."""
+"""Tokens refine one another.
+
+    Encoder       tokens on a grid; a plan says which of them each layer updates (selection.py)
+    DenseEncoder  tokens anywhere; a sampler says which tokens there are (pollpool.py), and all are updated
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 from torch import Tensor, nn
 
 from .heads import Head
 from .mlp import FeedForward
-from .structures import Pyramid, Selection, Stage
+from .structures import Pyramid, Selection, Stage, Tokens
 
 
 @dataclass(frozen=True)
 class Encoded:
     """What the encoder hands on."""
 
-    memory: Pyramid
+    memory: Tokens
     selection: Selection | None
     stages: list[Stage]  # of the plan and of the layers' heads, if supervised
 
@@ -32,11 +36,22 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor, memory: Pyramid) -> Tensor:
-        """Tokens (B, N, C) with their positions (B, N, C) and centers (B, N, 2) -> (B, N, C)."""
+    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens) -> Tensor:
+        """Tokens (B, N, C) with their positions (B, N, C) and centers (B, N, 2), on a grid -> (B, N, C)."""
         read, _ = self.attention(tokens + positions, centers, memory)
         tokens = self.norm1(tokens + self.dropout(read))
         return self.norm2(tokens + self.dropout(self.feedforward(tokens)))
+
+
+class PreNormEncoderLayer(EncoderLayer):
+    """Norms come before reading and thinking, and what is added to stays as it is (Carion et al., 2020, option)."""
+
+    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens) -> Tensor:
+        """As without it."""
+        memory = memory.with_values(self.norm1(memory.values))
+        read, _ = self.attention(self.norm1(tokens) + positions, centers, memory)
+        tokens = tokens + self.dropout(read)
+        return tokens + self.dropout(self.feedforward(self.norm2(tokens)))
 
 
 class Encoder(nn.Module):
@@ -48,6 +63,11 @@ class Encoder(nn.Module):
         self.plan = plan
         self.heads = nn.ModuleList(heads)
         self.copies = copies
+
+    @property
+    def rho(self) -> float:
+        """The share of the tokens that the plan keeps by itself; 1 where it keeps all."""
+        return float(getattr(self.plan, "rho", 1.0))
 
     def forward(self, memory: Pyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
         """The refined memory; every token that a layer does not update keeps its value for others to read."""
@@ -66,3 +86,27 @@ class Encoder(nn.Module):
                 prediction = head.propose(tokens, subset.take(memory.grid.anchors))
                 stages.append(Stage(f"encoder.{i}", prediction, copies=self.copies))
         return Encoded(memory, planned.selection, stages)
+
+
+class DenseEncoder(nn.Module):
+    """Every token reads every other, so that it does not matter where they lie (Carion et al., 2020, A.3).
+
+    `norm` follows the last layer, where layers norm what they read and not what they give.
+    """
+
+    def __init__(self, layers: Sequence[EncoderLayer], sampler: nn.Module, norm: nn.Module | None = None):
+        super().__init__()
+        self.sampler, self.layers = sampler, nn.ModuleList(layers)
+        self.norm = nn.Identity() if norm is None else norm
+
+    @property
+    def rho(self) -> float:
+        """The share of the tokens that the sampler keeps by itself; 1 where it keeps all."""
+        return float(cast(Any, self.sampler).rho)
+
+    def forward(self, memory: Pyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
+        """The refined memory of the tokens that the sampler makes of a pyramid; no layer is supervised."""
+        tokens, selection = self.sampler(memory, rho)
+        for layer in self.layers:
+            tokens = tokens.with_values(layer(tokens.values, tokens.positions, None, tokens))
+        return Encoded(tokens.with_values(self.norm(tokens.values)), selection, [])

@@ -36,3 +36,12 @@ class Head(nn.Module):
     def propose(self, hidden: Tensor, anchors: Tensor) -> Prediction:
         """As forward, from anchors (B, Q, 4) that are logits already, infinite where no box may start."""
         return Prediction(self.classify(hidden), (anchors + self.locate(hidden)).sigmoid())
+
+
+class SetHead(Head):
+    """A head with one class more, "no object", that starts from anywhere (Carion et al., 2020, 3.2)."""
+
+    def __init__(self, width: int, classes: int):
+        nn.Module.__init__(self)  # none of the family's careful start
+        self.classify = nn.Linear(width, classes + 1)
+        self.locate = MLP(width, width, width, 4)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from torch import nn
 
 from . import papers
 from .backbone import Backbone
-from .detector import Detector
+from .interface import BaseDetector
 from .structures import Size
 
 
@@ -33,6 +34,7 @@ class Named:
 
 
 SWIN = {"name": "swin_tiny_patch4_window7_224"}
+DC5 = {"name": "resnet50", "dilation": True}  # the last stage dilated instead of strided
 
 # Small enough for two CPU cores: a thin ResNet that learns from scratch, three levels, short stacks.
 TINY = Named(
@@ -52,7 +54,7 @@ MODELS: dict[str, Named] = {model.name: model for model in [
     Named("deformable-detr-r50", "deformable_detr", ap=44.5),
     Named("deformable-detr-single-scale-r50", "deformable_detr", {"size": {"levels": 1}}, ap=39.4),
     Named("deformable-detr-dc5-r50", "deformable_detr",
-          {"backbone": {"name": "resnet50", "dilation": True}, "size": {"levels": 1}}, ap=41.5),
+          {"backbone": DC5, "size": {"levels": 1}}, ap=41.5),
     Named("deformable-detr-refine-r50", "deformable_detr", {"refine": True}, ap=46.2),
     Named("deformable-detr-two-stage-r50", "deformable_detr", {"refine": True, "two_stage": True}, ap=46.9),
     Named("deformable-detr-swint", "deformable_detr", {"backbone": SWIN}, ap=45.7),
@@ -66,6 +68,15 @@ MODELS: dict[str, Named] = {model.name: model for model in [
       for percent, ap in zip((10, 20, 30, 40, 50), (46.9, 47.2, 47.4, 47.7, 47.9), strict=True)),
     *(Named(f"sparse-detr-swint-rho{percent}", "sparse_detr", {"rho": percent / 100, "backbone": SWIN}, ap=ap)
       for percent, ap in zip((10, 20, 30, 40, 50), (48.2, 48.8, 49.1, 49.2, 49.3), strict=True)),
+    Named("detr-r50", "detr", recipe="detr", ap=42.0),
+    Named("detr-dc5-r50", "detr", {"backbone": DC5}, recipe="detr", ap=43.3),
+    Named("detr-swint", "detr", {"backbone": SWIN}, recipe="detr", ap=45.4),
+    *(Named(f"pnp-detr-r50{suffix}", "pnp_detr", {"rho": rho}, recipe="detr", ap=ap)
+      for suffix, rho, ap in (("", 1 / 3, 41.1), ("-rho33", 1 / 3, 41.1), ("-rho50", 0.5, 41.8))),
+    *(Named(f"pnp-detr-dc5-r50{suffix}", "pnp_detr", {"rho": rho, "pooled": 100, "backbone": DC5}, recipe="detr", ap=ap)
+      for suffix, rho, ap in (("", 1 / 3, 42.7), ("-rho33", 1 / 3, 42.7), ("-rho50", 0.5, 43.1))),
+    # The row that the papers print; torchvision's own weights for this model have an AP of 37.0.
+    Named("faster-rcnn-fpn-r50", "faster_rcnn", recipe="faster-rcnn-109", ap=42.0),
 ]}
 
 
@@ -77,19 +88,26 @@ def find(name: str) -> Named:
     raise ValueError(f"there is no model named {name!r}; did you mean {', '.join(near)}?")
 
 
-def build(paper: str, settings: Mapping[str, Any]) -> Detector:
+def build(paper: str, settings: Mapping[str, Any]) -> BaseDetector:
     """A detector with random weights from a paper's name and its settings as plain data."""
     if paper not in papers.__all__:
         raise ValueError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
     arguments = dict(settings)
-    for key, kind in (("size", Size), ("backbone", Backbone)):
-        if isinstance(arguments.get(key), Mapping):
-            arguments[key] = kind(**arguments[key])
     try:
-        detector: Detector = getattr(papers, paper)(**arguments)
+        if isinstance(arguments.get("size"), Mapping):
+            arguments["size"] = replace(default_size(paper), **arguments["size"])
+        if isinstance(arguments.get("backbone"), Mapping):
+            arguments["backbone"] = Backbone(**arguments["backbone"])
+        detector: BaseDetector = getattr(papers, paper)(**arguments)
     except TypeError as error:
         raise ValueError(f"{paper} does not take these settings: {error}") from error
     return detector
+
+
+def default_size(paper: str) -> Size:
+    """The size that a paper's function has by default."""
+    parameter = inspect.signature(getattr(papers, paper)).parameters.get("size")
+    return Size() if parameter is None else parameter.default
 
 
 def backbone(settings: Mapping[str, Any]) -> Backbone:

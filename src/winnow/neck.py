@@ -43,9 +43,32 @@ class Neck(nn.Module):
         outside = shrink_padding(batch.padding(), [x.shape[2:] for x in levels])
         device = maps[0].device
         places = [self.positions(mask.to(device)) + level for mask, level in zip(outside, self.level, strict=True)]
-        return Pyramid(
-            values=torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1),
-            positions=torch.cat([place.flatten(1, 2) for place in places], 1).to(maps[0].dtype),
-            padding=torch.cat([mask.flatten(1) for mask in outside], 1).to(device),
-            grid=Grid.of(outside, device),
-        )
+        return _pyramid(levels, places, outside)
+
+
+class PlainNeck(nn.Module):
+    """The last map, projected and nothing else (Carion et al., 2020, 3.2)."""
+
+    def __init__(self, channels: Sequence[int], width: int, positions: nn.Module):
+        super().__init__()
+        if len(channels) != 1:
+            raise ValueError(f"this neck takes one map, the backbone gives {len(channels)}; ask it for fewer stages")
+        self.project = nn.ModuleList([nn.Conv2d(channels[0], width, 1)])
+        self.positions = positions
+
+    def forward(self, maps: Sequence[Tensor], batch: Batch) -> Pyramid:
+        """The one map (B, C, H, W) of a batch -> a pyramid of one level."""
+        level = self.project[0](maps[0])
+        outside = shrink_padding(batch.padding(), [level.shape[2:]])
+        return _pyramid([level], [self.positions(outside[0].to(level.device))], outside)
+
+
+def _pyramid(levels: Sequence[Tensor], places: Sequence[Tensor], outside: Sequence[Tensor]) -> Pyramid:
+    """Maps (B, C, H, W), their positions (B, H, W, C) and, on the CPU, their padding (B, H, W) -> tokens."""
+    device = levels[0].device
+    return Pyramid(
+        values=torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1),
+        positions=torch.cat([place.flatten(1, 2) for place in places], 1).to(levels[0].dtype),
+        padding=torch.cat([mask.flatten(1) for mask in outside], 1).to(device),
+        grid=Grid.of(outside, device),
+    )

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Literal
 
+import torch
 from torch import Tensor, nn
 
 from .heads import Head
 from .mlp import start_xavier
 from .positions import encode_boxes
 from .proposals import ProposalProjection
-from .structures import Pyramid, Queries, Stage
+from .structures import Pyramid, Queries, Stage, Tokens
 
 Start = Literal["box", "memory"]
 
@@ -30,6 +31,23 @@ class LearnedQueries(nn.Module):
         batch = len(memory.values)
         position, content = self.start.weight.expand(batch, -1, -1).chunk(2, -1)
         return Queries(content, self.reference_points(position).sigmoid(), position), []
+
+
+class LearnedPlaces(nn.Module):
+    """The same learned positions for every image; content starts at zero (Carion et al., 2020, 3.2).
+
+    Boxes are told from the middle of the image, whose logits are zero: heads give them whole, not as a correction.
+    """
+
+    def __init__(self, count: int, width: int = 256):
+        super().__init__()
+        self.position = nn.Embedding(count, width)
+
+    def forward(self, memory: Tokens, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
+        """Queries for each image; there is nothing to supervise."""
+        position = self.position.weight.expand(len(memory.values), -1, -1)
+        middle = position.new_full((*position.shape[:2], 2), 0.5)
+        return Queries(torch.zeros_like(position), middle, position), []
 
 
 class ProposalQueries(nn.Module):

@@ -60,7 +60,7 @@ class TopTokens(nn.Module):
 
     def __init__(self, rho: float, scorer: nn.Module):
         super().__init__()
-        self.rho, self.scorer = _share(rho), scorer
+        self.rho, self.scorer = share_of_tokens(rho), scorer
 
     def forward(self, memory: Pyramid, layers: int, *, supervised: bool = False, rho: float | None = None) -> Planned:
         """Rank the tokens once, for all layers; `rho` replaces the plan's own share."""
@@ -68,7 +68,7 @@ class TopTokens(nn.Module):
         # Padding ranks last. As in the reference, its gradient flows to the lowest score.
         scores = torch.where(memory.padding, scores.min(), scores)
         inside = torch.tensor(memory.grid.counts)
-        counts = (inside * (self.rho if rho is None else _share(rho))).int() + 1
+        counts = (inside * (self.rho if rho is None else share_of_tokens(rho))).int() + 1
         most = min(int(counts.max()), scores.shape[1])
         index = scores.detach().sort(dim=1, descending=True, stable=True).indices[:, :most]
         chosen = (torch.arange(most) < counts[:, None]).to(index.device)
@@ -76,7 +76,8 @@ class TopTokens(nn.Module):
         return Planned([selection] * layers, selection, stages)
 
 
-def _share(rho: float) -> float:
+def share_of_tokens(rho: float) -> float:
+    """The share as it came, or a ValueError where it is none."""
     if not 0 < rho <= 1:
         raise ValueError(f"rho is the share of tokens to keep, above 0 and at most 1, got {rho}")
     return rho

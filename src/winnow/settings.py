@@ -26,20 +26,23 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     """The run that the options describe; `changes` that are None keep the model's own value.
 
     A key belongs to the recipe (lr), the paper's function (queries), the transformer's size (width) or the backbone
-    (scratch). Raises UsageError for keys that none of them has.
+    (scratch); "recipe" names another recipe to start from. Raises UsageError for keys that none of them has.
     """
     named = models.find(model)
     paper_keys = tuple(inspect.signature(getattr(papers, named.paper)).parameters)
     settings: dict[str, Any] = dict(named.settings)
-    recipe = RECIPES[named.recipe]
-    given = {key: value for key, value in (changes or {}).items() if value is not None}
-    for key, value in (given | parse(assignments)).items():
+    given = {key: value for key, value in (changes or {}).items() if value is not None} | parse(assignments)
+    chosen = given.pop("recipe", named.recipe)
+    if chosen not in RECIPES:
+        raise UsageError(f"there is no recipe {chosen!r}; there are {', '.join(RECIPES)}")
+    recipe = RECIPES[chosen]
+    for key, value in given.items():
         if key == "classes":
             raise UsageError("the number of classes is the data's; leave it out")
         if key in RECIPE_KEYS:
             recipe = replace(recipe, **{key: _as(type(getattr(recipe, key)), key, value)})
-        elif key in SIZE_KEYS:
-            settings["size"] = asdict(Size()) | settings.get("size", {}) | {key: value}
+        elif key in SIZE_KEYS and "size" in paper_keys:
+            settings["size"] = asdict(models.default_size(named.paper)) | settings.get("size", {}) | {key: value}
         elif key in BACKBONE_KEYS:
             settings["backbone"] = asdict(models.backbone(settings)) | {key: value}
         elif key in paper_keys:

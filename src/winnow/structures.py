@@ -129,6 +129,10 @@ class Tokens:
     positions: Tensor  # (B, T, C) added to whoever asks or is asked
     padding: Tensor    # (B, T) bool
 
+    def with_values(self, values: Tensor) -> Tokens:
+        """The same places with other values (B, T, C)."""
+        return Tokens(values, self.positions, self.padding)
+
 
 @dataclass(frozen=True)
 class Pyramid(Tokens):
@@ -211,10 +215,11 @@ class Output:
     """What a detector returns: the final prediction, and whatever the losses and the pictures look back at."""
 
     final: Prediction
-    memory: Pyramid                                       # after the encoder
+    memory: Tokens                                        # after the encoder; a pyramid, unless it was sampled
+    grid: Grid = field(kw_only=True)                      # where the tokens of the pyramid lie
     stages: list[Stage] = field(default_factory=list)     # everything supervised, the final prediction last
     selection: Selection | None = None                    # what a sparse encoder chose
-    samples: list[Samples] = field(default_factory=list)  # one for each decoder layer
+    samples: list[Samples] = field(default_factory=list)  # one for each decoder layer that aims
 
 
 @dataclass(frozen=True)

@@ -159,7 +159,7 @@ def test_views_depend_on_torchs_seed_alone():
 
 
 def test_an_unknown_style_or_option_is_refused():
-    with pytest.raises(ValueError, match='must be "reference", "light" or "small"'):
+    with pytest.raises(ValueError, match='must be "reference", "flip", "light" or "small"'):
         training(style="big")
     with pytest.raises(TypeError, match="takes no options, got colour"):
         training(colour=0.1)

@@ -13,7 +13,8 @@ from winnow.structures import Grid, Output, Prediction, Pyramid, Stage, Target
 def output(*stages: Stage) -> Output:
     grid = Grid.of([torch.zeros(1, 1, 1, dtype=torch.bool)], torch.device("cpu"))
     zeros = torch.zeros(1, 1, 2)
-    return Output(stages[-1].prediction, Pyramid(zeros, zeros, torch.zeros(1, 1, dtype=torch.bool), grid), list(stages))
+    memory = Pyramid(zeros, zeros, torch.zeros(1, 1, dtype=torch.bool), grid)
+    return Output(stages[-1].prediction, memory, list(stages), grid=grid)
 
 
 @pytest.fixture
@@ -82,6 +83,6 @@ def test_accuracy_is_the_share_of_matched_queries_with_the_right_class(target: T
 
 def test_an_output_without_stages_says_how_to_get_them(target: Target) -> None:
     bare = output(Stage("decoder.0", Prediction(torch.zeros(1, 1, 3), torch.rand(1, 1, 4))))
-    empty = Output(bare.final, bare.memory)
+    empty = Output(bare.final, bare.memory, grid=bare.grid)
     with pytest.raises(ValueError, match="call the detector with targets"):
         Criterion()(empty, [target])

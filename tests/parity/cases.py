@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,6 @@ from torch import Tensor
 
 from winnow import models
 from winnow.detector import Detector
-from winnow.losses import Criterion, Matcher
 from winnow.structures import Batch, Size, Target
 from winnow.weights.renaming import ROWS, Layout
 
@@ -91,12 +90,14 @@ def load(name: str) -> Case:
 
 
 def described(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The paper and the settings that a configuration of the Deformable DETR family asks for.
+    """The paper and the settings that a configuration asks for.
 
-    The Sparse DETR release refines boxes where it has two stages, and has separate heads where boxes are refined or
+    Of the Deformable DETR family, the Sparse DETR release refines boxes where it has two stages, and has separate heads where boxes are refined or
     the encoder predicts; the Deformable DETR release refines whenever it is asked to.
     """
     config = facts["config"]
+    if "pre_norm" in config:
+        return _described_dense(facts)
     two_stage, refine = config["two_stage"], config["with_box_refine"]
     settings: dict[str, Any] = {
         "classes": facts["num_classes"],
@@ -114,6 +115,26 @@ def described(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
         return "sparse_detr", settings | {"rho": config["rho"]}
     moves = refine and config.get("iterative_refine_upstream", False)
     return "deformable_detr", settings | {"refine": moves, "two_stage": two_stage}
+
+
+def _described_dense(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The same for DETR and PnP-DETR."""
+    config = facts["config"]
+    settings: dict[str, Any] = {
+        "classes": facts["num_classes"], "queries": config["num_queries"], "backbone": _backbone(config),
+        "pre_norm": config["pre_norm"],
+        "size": {"width": config["hidden_dim"], "heads": config["nheads"], "feedforward": config["dim_feedforward"],
+                 "encoder_layers": config["enc_layers"], "decoder_layers": config["dec_layers"],
+                 "dropout": config["dropout"], "positions": config["position_embedding"]},
+    }
+    if "sample_topk_ratio" not in config:
+        return "detr", settings
+    layers, _, hidden = config["score_pred_net"].partition("layer-fc")
+    return "pnp_detr", settings | {
+        "rho": config["sample_topk_ratio"], "pooled": config["unsample_abstract_number"],
+        "score": "single" if layers == "1" else "narrow" if hidden == "-16" else "wide",
+        "pool": "single" if config["kproj_net"].startswith("1") else "double", "placed": config["pos_embed_kproj"],
+    }
 
 
 def _backbone(config: dict[str, Any]) -> dict[str, Any]:
@@ -134,9 +155,11 @@ def detector(name: str) -> Detector:
     built = models.build(paper, settings)
     state, _ = Layout.of(built, ROWS[paper]).read(case.weights)
     built.load_state_dict(state)
-    config = case.config
-    built.criterion = Criterion(
-        config["cls_loss_coef"], config["bbox_loss_coef"], config["giou_loss_coef"],
-        config["mask_prediction_coef"] if config["rho"] else 0.0,
-        Matcher(config["set_cost_class"], config["set_cost_bbox"], config["set_cost_giou"]))
+    config, own = case.config, built.criterion
+    built.criterion = replace(
+        own, classify=config.get("cls_loss_coef", 1), box=config["bbox_loss_coef"], overlap=config["giou_loss_coef"],
+        selection=own.selection and replace(
+            own.selection, weight=config.get("mask_prediction_coef", config.get("sample_reg_loss"))),
+        matcher=replace(own.matcher, classify=config["set_cost_class"], box=config["set_cost_bbox"],
+                        overlap=config["set_cost_giou"]))
     return built.eval()

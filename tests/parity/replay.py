@@ -22,6 +22,7 @@ from winnow.weights.renaming import ROWS, Layout
 
 from . import cases
 
+CHOICE = {"saliency": "loss_mask_prediction", "sparsity": "sample_reg_loss"}
 PARTS = {"class": "loss_ce", "box": "loss_bbox", "overlap": "loss_giou"}
 
 
@@ -32,7 +33,7 @@ class Replay:
     output: Output
     losses: Losses
     matches: dict[str, Matches]  # by golden head: main, aux_0, enc, aux_enc_0
-    received: Tensor             # the decoder attention map
+    received: Tensor | None      # the decoder attention map, where the decoder samples
     maps: list[Tensor]
     levels: list[Tensor]         # projected maps
     padding: list[Tensor]
@@ -53,8 +54,8 @@ def head_name(stage: str, layers: int) -> str:
 
 def loss_name(term: str, layers: int) -> str:
     """Our loss term under the golden name."""
-    if term == "saliency":
-        return "loss_mask_prediction"
+    if term in CHOICE:
+        return CHOICE[term]
     stage, _, part = term.rpartition(".")
     head = head_name(stage, layers)
     suffix = {"main": "", "enc": "_enc"}.get(head, "_" + head.removeprefix("aux_"))
@@ -80,7 +81,7 @@ def watched(detector: Detector, batch: Batch, targets: Sequence[Target], rows: R
 
     hooks = [watch("backbone", detector.backbone), watch("positions", detector.neck.positions),
              watch("queries", detector.queries),
-             *(watch("levels", part) for part in (*detector.neck.project, *detector.neck.shrink)),
+             *(watch("levels", part) for part in (*detector.neck.project, *getattr(detector.neck, "shrink", ()))),
              *(watch("layers", layer) for layer in detector.decoder.layers)]
     detector.zero_grad()
     output = detector(batch, targets)
@@ -96,7 +97,8 @@ def watched(detector: Detector, batch: Batch, targets: Sequence[Target], rows: R
     objective = torch.stack([loss for term, loss in losses.terms.items()
                              if not any(fnmatch(loss_name(term, layers), each) for each in excluded)]).sum()
     objective.backward()
-    return Replay(output, losses, matches, attention_map(output.samples, output.memory.grid),
+    received = attention_map(output.samples, output.grid) if output.samples else None
+    return Replay(output, losses, matches, received,
                   list(calls["backbone"][0][1]), [result for _, result in calls["levels"]],
                   [given[0] for given, _ in calls["positions"]], [result for _, result in calls["positions"]],
                   calls["queries"][0][1][0], [*before, after], [result[0] for _, result in calls["layers"]],

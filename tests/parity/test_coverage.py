@@ -6,7 +6,7 @@ import pytest
 
 from . import cases
 
-COVERED = {"Deformable DETR", "function"}
+COVERED = {"Deformable DETR", "DETR", "PnP-DETR", "function"}
 FUNCTION_FILES = ("core_msda", "core_geometry", "core_losses")
 
 

@@ -31,25 +31,25 @@ def evaluation(size: int = 800, longest: int | None = 1333) -> Transform:
     return _View(Resize((size,), longest))
 
 
-def training(size: int = 800, longest: int | None = 1333, style: Literal["reference", "light", "small"] = "reference",
+def training(size: int = 800, longest: int | None = 1333, style: Literal["reference", "flip", "light", "small"] = "reference",
              **options: Any) -> Transform:
     """Random views.
 
     Args:
         size: short side at evaluation, in pixels; training sides are in proportion to it, 0.6 to 1 times.
         longest: limit of the long side in pixels.
-        style: "reference" flips, resizes, and crops every second image. "light" flips and changes colours a little,
-            at one size, where time is short. "small" changes more, for data sets of hundreds of images.
-        options: arguments of `light` or `small`.
+        style: "reference" flips, resizes, and crops every second image. "flip" flips at one size; "light" changes
+            colours a little too, where time is short. "small" changes more, for data sets of hundreds of images.
+        options: arguments of `flip`, `light` or `small`.
 
     """
     if style == "reference":
         if options:
             raise TypeError(f'style "reference" takes no options, got {", ".join(options)}')
         return _View(reference(size, longest))
-    styles = {"light": light, "small": small}
+    styles = {"flip": flip, "light": light, "small": small}
     if style not in styles:
-        raise ValueError(f'style must be "reference", "light" or "small", got {style!r}')
+        raise ValueError(f'style must be "reference", "flip", "light" or "small", got {style!r}')
     return _View(styles[style](size, longest, **options))
 
 
@@ -64,6 +64,11 @@ def reference(size: int, longest: int | None) -> v2.Transform:
     low, high = scaled(CROP)
     cropped = v2.Compose([enlarge, Crop(low, high), resize])
     return v2.Compose([v2.RandomHorizontalFlip(), v2.RandomChoice([resize, cropped])])
+
+
+def flip(size: int, longest: int | None) -> v2.Transform:
+    """Every second picture flipped from left to right, at one size, as torchvision trains Faster R-CNN."""
+    return v2.Compose([Resize((size,), longest), v2.RandomHorizontalFlip()])
 
 
 def light(size: int, longest: int | None, *, vertical: bool = False, colour: float = 0.2) -> v2.Transform:

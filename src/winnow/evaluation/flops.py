@@ -1,9 +1,16 @@
 """What a detector costs: multiply-adds and parameters, by the rules behind the published figures.
 
-One multiply-add counts as one. Counted are convolutions and matrix products, 5 for each element that a layer or group
-norm takes in, 4 for each element that grid sampling gives out, and 1 for each that a nearest resize gives out.
-Nothing else is: element-wise work, softmax, sorting and gathering are free. These are the rules of the counter that
-Sparse DETR's authors used (Roh et al., 2022, table 1).
+One multiply-add of a convolution or a matrix product counts as one, everywhere. What else counts depends on whose
+figures are to be compared:
+
+    PRODUCTS      nothing else
+    SPARSE_DETR   5 for each element that a layer or group norm takes in, 4 for each that grid sampling gives out, 1 for
+                  each that a nearest resize gives out (Roh et al., 2022, table 1, for the Deformable DETR family)
+    DETR          1 for each element that an addition, subtraction, multiplication, division or ReLU gives out, 2 of an
+                  inverse root and 5 of a softmax (Carion et al., 2020, table 1, for the dense family); norms are free
+
+By the second convention DETR costs about 1 G more than by the first, and DETR-DC5 about 4.5 G, most of it for the
+softmax over all pairs of tokens. Pooling, sorting and gathering are free everywhere.
 
 Counting needs shapes only, so it runs on tensors without storage: no image size is too large, no weights are read.
 """
@@ -23,11 +30,48 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..detector import Detector
+from ..interface import BaseDetector
 from ..structures import Batch, Target
 
 ENCODER_HEADS, BOX_HEADS = "encoder heads", "box heads"
 Labels = Iterable[tuple[nn.Module, str]]
+Rule = Callable[..., int]  # of an operation: its result and arguments -> what it costs
+Rules = dict[Any, Rule]
+
+
+def _convolution(out: Tensor, _input: Tensor, weight: Tensor, *_: Any) -> int:
+    return out.numel() * weight[0].numel()
+
+
+def _product(_out: Tensor, a: Tensor, b: Tensor, *_: Any) -> int:
+    return a.numel() * b.shape[-1]
+
+
+def _product_and_sum(_out: Tensor, _added: Tensor, a: Tensor, b: Tensor, *_: Any) -> int:
+    return a.numel() * b.shape[-1]
+
+
+def _norm(_out: tuple[Tensor, ...], x: Tensor, *_: Any) -> int:
+    return 5 * x.numel()
+
+
+def _outputs(factor: int) -> Rule:
+    return lambda out, *_: factor * out.numel()
+
+
+aten = torch.ops.aten
+PRODUCTS: Rules = {
+    aten.convolution: _convolution, aten.mm: _product, aten.bmm: _product, aten.addmm: _product_and_sum,
+    aten.baddbmm: _product_and_sum,
+}
+SPARSE_DETR: Rules = PRODUCTS | {
+    aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.grid_sampler_2d: _outputs(4),
+    aten.upsample_nearest2d: _outputs(1),
+}
+DETR: Rules = PRODUCTS | {
+    **dict.fromkeys((aten.add, aten.add_, aten.sub, aten.mul, aten.div, aten.relu, aten.relu_), _outputs(1)),
+    **dict.fromkeys((aten._softmax, aten._safe_softmax), _outputs(5)), aten.rsqrt: _outputs(2),
+}
 
 
 @dataclass(frozen=True)
@@ -67,42 +111,44 @@ def count_parameters(detector: nn.Module) -> Parameters:
     )
 
 
-def count_flops(detector: Detector, height: int, width: int, batch: int = 1, *, rho: float | None = None) -> Flops:
+def count_flops(detector: BaseDetector, height: int, width: int, batch: int = 1, *, rho: float | None = None,
+                rules: Rules = SPARSE_DETR) -> Flops:
     """What inference executes on `batch` images (height, width) without padding.
 
     `rho` is handed to the detector, and replaces the share of tokens that a sparse encoder keeps.
     """
-    return _by_stage(_count(detector, height, width, batch, rho, supervised=False))
+    return _by_stage(_count(detector, height, width, batch, rho, rules, supervised=False))
 
 
-def published_flops(detector: Detector, height: int, width: int, *, encoder_heads: bool = False,
-                    rho: float | None = None) -> Flops:
+def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_heads: bool = False,
+                    rho: float | None = None, rules: Rules = SPARSE_DETR) -> Flops:
     """What the reference implementation executes for one image: the figure to compare with the papers'.
 
     The same network as in `count_flops`, but less careful about heads: every decoder layer predicts, every token
     proposes a box, and a decoder that refines boxes computes them twice, to refine and to predict. With
     `encoder_heads` those of the encoder count too; the reference executes them, the published figures leave them out.
     """
-    counts = _count(detector, height, width, 1, rho, supervised=True)
+    counts = _count(detector, height, width, 1, rho, rules, supervised=True)
     if not encoder_heads:
         counts = Counter({where: count for where, count in counts.items() if ENCODER_HEADS not in where})
-    if getattr(detector.decoder, "refine", False):
+    if getattr(getattr(detector, "decoder", None), "refine", False):
         counts.update({("decoder", "boxes again"): counts["decoder", BOX_HEADS]})
     return _by_stage(counts)
 
 
-def _count(detector: Detector, height: int, width: int, batch: int, rho: float | None, *,
+def _count(detector: BaseDetector, height: int, width: int, batch: int, rho: float | None, rules: Rules, *,
            supervised: bool) -> Counter[tuple[str, ...]]:
     """Multiply-adds by the labelled modules that were running, outermost first."""
-    weights = {name: x.to("meta") for name, x in itertools.chain(detector.named_parameters(), detector.named_buffers())}
+    pass_ = _DryRun(detector)
+    weights = {name: x.to("meta") for name, x in itertools.chain(pass_.named_parameters(), pass_.named_buffers())}
     images = Batch(torch.empty(batch, 3, height, width, device="meta"), ((height, width),) * batch)
     nothing = [Target(torch.empty(0, dtype=torch.long), torch.empty(0, 4))] * batch
     labels = [*((part, name) for name, part in detector.named_children()),
               *((part, ENCODER_HEADS) for head in _encoder_heads(detector) for part in head.children()),
-              *((head.locate, BOX_HEADS) for head in getattr(detector.decoder, "heads", ()))]
+              *((head.locate, BOX_HEADS) for head in getattr(getattr(detector, "decoder", None), "heads", ()))]
     # The plain form of dot-product attention shows its two matrix products; fused forms hide them.
-    with _evaluating(detector), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Counting(labels) as counting:
-        functional_call(detector, weights, (images, nothing if supervised else None, rho))
+    with _evaluating(detector), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Counting(labels, rules) as counting:
+        functional_call(pass_, weights, (images, nothing if supervised else None, rho))
     return counting.counts
 
 
@@ -129,11 +175,23 @@ def _encoder_heads(detector: nn.Module) -> Iterable[nn.Module]:
     return getattr(getattr(detector, "encoder", None), "heads", ())
 
 
+class _DryRun(nn.Module):
+    """A detector's dry run in the place of its forward pass."""
+
+    def __init__(self, detector: BaseDetector):
+        super().__init__()
+        self.detector = detector
+
+    def forward(self, *given: Any) -> None:
+        self.detector.dry_run(*given)
+
+
 class _Counting(TorchDispatchMode):
     """Counts every operation that has a rule, under the labels of the modules that are running."""
 
-    def __init__(self, labels: Labels):
+    def __init__(self, labels: Labels, rules: Rules):
         super().__init__()
+        self.rules = rules
         self.counts: Counter[tuple[str, ...]] = Counter()
         self.running: list[str] = []
         self.labels = list(labels)
@@ -154,37 +212,7 @@ class _Counting(TorchDispatchMode):
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         result = function(*args, **(kwargs or {}))
-        rule = RULES.get(function.overloadpacket)
+        rule = self.rules.get(function.overloadpacket)
         if rule:
             self.counts[tuple(self.running)] += rule(result, *args)
         return result
-
-
-def _convolution(out: Tensor, _input: Tensor, weight: Tensor, *_: Any) -> int:
-    return out.numel() * weight[0].numel()
-
-
-def _product(_out: Tensor, a: Tensor, b: Tensor, *_: Any) -> int:
-    return a.numel() * b.shape[-1]
-
-
-def _product_and_sum(_out: Tensor, _added: Tensor, a: Tensor, b: Tensor, *_: Any) -> int:
-    return a.numel() * b.shape[-1]
-
-
-def _norm(_out: tuple[Tensor, ...], x: Tensor, *_: Any) -> int:
-    return 5 * x.numel()
-
-
-aten = torch.ops.aten
-RULES: dict[Any, Callable[..., int]] = {
-    aten.convolution: _convolution,
-    aten.mm: _product,
-    aten.bmm: _product,
-    aten.addmm: _product_and_sum,
-    aten.baddbmm: _product_and_sum,
-    aten.native_layer_norm: _norm,
-    aten.native_group_norm: _norm,
-    aten.grid_sampler_2d: lambda out, *_: 4 * out.numel(),
-    aten.upsample_nearest2d: lambda out, *_: out.numel(),
-}

@@ -1,11 +1,14 @@
 """What the papers print for their models: parameters and multiply-adds, to lay beside our own counts.
 
 The input sizes differ: dense rows were counted at 850x1040, sparse rows at 800x1066 (docs/models.md tells how we know).
+So do the rules: DETR's own rows charge element-wise work, the Deformable DETR family's charge norms (flops.py).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from .flops import DETR, PRODUCTS, SPARSE_DETR, Rules
 
 
 @dataclass(frozen=True)
@@ -14,6 +17,7 @@ class Published:
 
     params: float  # millions that learn, heads of the encoder left out
     gflops: float  # 10^9 multiply-adds
+    rules: Rules = field(default_factory=lambda: SPARSE_DETR)  # by which they were counted
 
 
 def _sparse(stem: str, params: float, gflops: tuple[float, ...]) -> dict[str, Published]:
@@ -37,4 +41,11 @@ PUBLISHED: dict[str, Published] = {
     **_SWIN,
     "sparse-detr-r50": _R50["sparse-detr-r50-rho10"],
     "sparse-detr-swint": _SWIN["sparse-detr-swint-rho10"],
+    # Carion et al., 2020, table 1; means over the first 100 images of COCO val2017, 859x1056 on average.
+    "detr-r50": Published(41, 86, DETR),
+    "detr-dc5-r50": Published(41, 187, DETR),
+    "faster-rcnn-fpn-r50": Published(42, 180, PRODUCTS),
+    # From Roh et al., 2022, table 1. No one model has both figures: a feed-forward width of 1024 gives 91.6 G with
+    # norms, one of 2048, as here and in DETR, gives 45.0 M. The tables leave both cells of PnP-DETR's rows empty.
+    "detr-swint": Published(45.0, 91.6),
 }

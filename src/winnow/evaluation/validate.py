@@ -10,14 +10,14 @@ from ..data.batching import loader
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation
-from ..detector import Detector
 from ..inference.predictor import load
+from ..interface import BaseDetector
 from ..progress import Progress, console
 from .coco import Metrics, evaluate, predictions_to_coco
 
 
-def detect_all(detector: Detector, data: CocoData, *, batch_size: int = 1, workers: int = 0, rho: float | None = None,
-               device: torch.device | str = "cpu") -> list[dict[str, object]]:
+def detect_all(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, workers: int = 0,
+               rho: float | None = None, device: torch.device | str = "cpu") -> list[dict[str, object]]:
     """COCO results of every image of a data set, the 100 best of each, as the papers evaluate."""
     results: list[dict[str, object]] = []
     batches = loader(data, batch_size, train=False, workers=workers)
@@ -30,7 +30,7 @@ def detect_all(detector: Detector, data: CocoData, *, batch_size: int = 1, worke
     return results
 
 
-def validate(detector: Detector, data: CocoData, *, batch_size: int = 1, workers: int = 0, rho: float | None = None,
+def validate(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, workers: int = 0, rho: float | None = None,
              device: torch.device | str = "cpu") -> Metrics:
     """COCO metrics of a detector, which must be in evaluation mode, on a data set."""
     results = detect_all(detector, data, batch_size=batch_size, workers=workers, rho=rho, device=device)

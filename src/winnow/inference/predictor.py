@@ -17,10 +17,9 @@ from PIL import Image
 from .. import models
 from ..data.images import as_displayed
 from ..data.transforms import prepare
-from ..detector import Detector, best_boxes
 from ..errors import DataError, UsageError
-from ..selection import TopTokens
-from ..structures import Batch, Boxes, Output
+from ..interface import BaseDetector
+from ..structures import Batch, Boxes
 from .sources import open_source
 
 if TYPE_CHECKING:
@@ -38,7 +37,7 @@ class Seen:
 
     image: Image.Image         # RGB as displayed
     detections: sv.Detections  # in pixels of that image
-    output: Output             # of a batch of one: selection, samples, and the grid of its memory
+    output: Any                # of a batch of one; a detection transformer's has selection, samples and their grid
     size: tuple[int, int]      # height and width of the network's input
 
 
@@ -53,7 +52,7 @@ class Predictor:
 
     def __init__(self, checkpoint: Checkpoint, device: torch.device | str | None = None):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        self.detector: Detector = checkpoint.detector.to(self.device).eval()
+        self.detector: BaseDetector = checkpoint.detector.to(self.device).eval()
         self.categories: tuple[Category, ...] = tuple(checkpoint.categories)
         self.size: int = checkpoint.run.get("size", 800)
         self.longest: int | None = checkpoint.run.get("longest", 1333)
@@ -66,8 +65,7 @@ class Predictor:
     @property
     def rho(self) -> float:
         """The share of the tokens that the encoder keeps by itself; 1 for a dense one."""
-        plan = self.detector.encoder.plan
-        return plan.rho if isinstance(plan, TopTokens) else 1.0
+        return self.detector.rho
 
     @overload
     def predict(self, source: Source, *, threshold: float = ..., rho: float | None = ..., batch_size: int = ...,
@@ -115,7 +113,7 @@ class Predictor:
             output = self.detector(batch, rho=rho)
         except ValueError as error:  # the model says what does not fit, such as more queries than tokens
             raise UsageError(str(error)) from error
-        (boxes,) = best_boxes(output.final, [(image.height, image.width)], keep)
+        (boxes,) = self.detector.boxes(output, [(image.height, image.width)], keep)
         return Seen(image, self._detections(boxes, image.size, threshold), output, batch.sizes[0])
 
     def check(self, threshold: float, rho: float | None) -> None:

@@ -58,7 +58,7 @@ def token_levels(output: Output, canvas: tuple[int, int], image: int = 0) -> lis
     """
     if output.selection is None:
         raise UsageError("this model keeps every token, so there is no choice to show; use a sparse model")
-    grid = output.memory.grid
+    grid = output.grid
     kept, scores = output.selection.mask()[image], output.selection.scores[image]
     looked = attention_map(output.samples, grid)[image] if output.samples else None
     return [

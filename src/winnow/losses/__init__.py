@@ -1,6 +1,9 @@
-"""What supervises a detector: matching, set losses, and the decoder attention map."""
+"""What supervises a detector: matching, set losses, and what teaches the choice of tokens."""
 
+from .classification import Classification, Sigmoid, Softmax
 from .criterion import Criterion, Losses
 from .matching import Matcher
+from .saliency import Saliency
+from .sparsity import MeanScore
 
-__all__ = ["Criterion", "Losses", "Matcher"]
+__all__ = ["Classification", "Criterion", "Losses", "Matcher", "MeanScore", "Saliency", "Sigmoid", "Softmax"]

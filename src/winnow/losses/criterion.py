@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
 
 from ..boxes import giou, to_corners
 from ..structures import Matches, Output, Stage, Target
+from .classification import Classification
 from .matching import Matcher
-from .saliency import attention_kept, attention_map, saliency_loss
 
 
 @dataclass(frozen=True)
@@ -31,13 +30,22 @@ class Losses:
 
 @dataclass(frozen=True)
 class Criterion:
-    """Weights of the losses (Zhu et al., 2021, A.4; Roh et al., 2022, 3.4); saliency 0 leaves the DAM unbuilt."""
+    """Weights of the losses (Zhu et al., 2021, A.4; Roh et al., 2022, 3.4).
+
+    selection  what teaches the choice of tokens, where there is one: Saliency, MeanScore
+    matcher    pairs predictions with objects, and says how logits are meant
+    """
 
     classify: float = 2.0
     box: float = 5.0
     overlap: float = 2.0
-    saliency: float = 0.0
+    selection: Callable[[Output], Losses] | None = None
     matcher: Matcher = field(default_factory=Matcher)
+
+    @property
+    def classification(self) -> Classification:
+        """How the logits are meant; matching and losses agree on it."""
+        return self.matcher.classification
 
     def __call__(self, output: Output, targets: Sequence[Target]) -> Losses:
         """Losses of an output that was made with the targets at hand."""
@@ -52,13 +60,8 @@ class Criterion:
             terms |= {f"{stage.name}.{name}": loss for name, loss
                       in self._set_losses(stage, targets, matches, objects * stage.copies).items()}
         logged = accuracy(output.stages[-1], targets, matches)
-        if output.selection is not None:
-            received = attention_map(output.samples, output.memory.grid)
-            kept = attention_kept(output.selection, received, output.memory.grid)
-            logged |= {f"attention_kept.{name}": share for name, share in kept.items()}
-            if self.saliency:
-                terms["saliency"] = self.saliency * saliency_loss(output.selection, received, output.memory)
-        return Losses(terms, logged)
+        chosen = Losses({}) if self.selection is None else self.selection(output)
+        return Losses(terms | chosen.terms, logged | chosen.logged)
 
     def _set_losses(self, stage: Stage, targets: Sequence[Target], matches: Matches, objects: float,
                     ) -> dict[str, Tensor]:
@@ -66,12 +69,11 @@ class Criterion:
         image = torch.cat([torch.full_like(query, i) for i, (query, _) in enumerate(matches)])
         query = torch.cat([query for query, _ in matches])
         labels = torch.cat([target.labels[item] for target, (_, item) in zip(targets, matches, strict=True)])
-        wanted = torch.zeros_like(logits)
-        wanted[image, query, torch.zeros_like(labels) if stage.agnostic else labels] = 1
+        taught = torch.zeros_like(labels) if stage.agnostic else labels
         found = boxes[image, query]
         truth = torch.cat([target.boxes[item] for target, (_, item) in zip(targets, matches, strict=True)]).float()
         return {
-            "class": self.classify * sigmoid_focal_loss(logits, wanted, reduction="sum") / objects,
+            "class": self.classify * self.classification.loss(logits, image, query, taught, objects),
             "box": self.box * (found - truth).abs().sum() / objects,
             "overlap": self.overlap * (1 - giou(to_corners(found), to_corners(truth))).sum() / objects,
         }

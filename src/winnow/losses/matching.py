@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,15 +12,17 @@ from torch import Tensor
 
 from ..boxes import giou, to_corners
 from ..structures import Matches, Prediction, Stage, Target
+from .classification import Classification, Sigmoid
 
 
 @dataclass(frozen=True)
 class Matcher:
-    """Weights of the matching cost (Zhu et al., 2021, A.4)."""
+    """Weights of the matching cost (Zhu et al., 2021, A.4), and how its logits are meant."""
 
     classify: float = 2.0
     box: float = 5.0
     overlap: float = 2.0
+    classification: Classification = field(default_factory=Sigmoid)
 
     @torch.no_grad()
     def __call__(self, stages: Sequence[Stage], targets: Sequence[Target]) -> list[Matches]:
@@ -48,11 +50,10 @@ class Matcher:
         labels = torch.cat([target.labels for target in targets])
         boxes = torch.cat([target.boxes for target in targets]).float()
         logits, found = prediction.logits.float(), prediction.boxes.float()
-        p = logits.sigmoid()[..., torch.zeros_like(labels) if agnostic else labels]
-        focal = 0.25 * (1 - p) ** 2 * -(p + 1e-8).log() - 0.75 * p**2 * -(1 - p + 1e-8).log()
+        unlike = self.classification.cost(logits, torch.zeros_like(labels) if agnostic else labels)
         distance = torch.cdist(found.flatten(0, 1), boxes, p=1).unflatten(0, found.shape[:2])
         overlap = giou(to_corners(found)[:, :, None], to_corners(boxes))
-        return self.classify * focal + self.box * distance - self.overlap * overlap
+        return self.classify * unlike + self.box * distance - self.overlap * overlap
 
     @staticmethod
     def _assign(cost: np.ndarray, stage: Stage, image: int) -> tuple[Tensor, Tensor]:

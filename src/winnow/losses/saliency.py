@@ -6,12 +6,33 @@ The decoder attention map (DAM) is the attention that each token receives from a
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from ..structures import Grid, Pyramid, Samples, Selection
+from ..structures import Grid, Output, Samples, Selection, Tokens
+from .criterion import Losses
+
+
+@dataclass(frozen=True)
+class Saliency:
+    """Weight of the saliency loss; 0 teaches nothing and only logs how much of the attention the chosen tokens get."""
+
+    weight: float = 1.0
+
+    def __call__(self, output: Output) -> Losses:
+        """The loss and what to log, of an output whose encoder chose tokens and whose decoder sampled."""
+        if output.selection is None:
+            raise ValueError("saliency needs an encoder that chooses tokens, and this one updates all of them")
+        received = attention_map(output.samples, output.grid)
+        kept = attention_kept(output.selection, received, output.grid)
+        logged = {f"attention_kept.{name}": share for name, share in kept.items()}
+        if not self.weight:
+            return Losses({}, logged)
+        loss = saliency_loss(output.selection, received, output.memory)
+        return Losses({"saliency": self.weight * loss}, logged)
 
 
 @torch.no_grad()
@@ -45,7 +66,7 @@ def saliency_target(received: Tensor, padding: Tensor, counts: Tensor) -> Tensor
     return torch.zeros_like(received).scatter(1, wanted, (rank < counts[:, None]).float())
 
 
-def saliency_loss(selection: Selection, received: Tensor, memory: Pyramid) -> Tensor:
+def saliency_loss(selection: Selection, received: Tensor, memory: Tokens) -> Tensor:
     """Binary cross-entropy between scores and target, averaged over all tokens, padding included."""
     target = saliency_target(received, memory.padding, selection.chosen.sum(1))
     return F.binary_cross_entropy_with_logits(selection.scores.float(), target)

@@ -69,12 +69,13 @@ def counts(detector: Detector) -> dict[str, int]:
     neck, encoder, decoder = (cast(Any, part) for part in (detector.neck, detector.encoder, detector.decoder))
     maps, layers = len(neck.project), len(decoder.layers)
     two_stage = hasattr(detector.queries, "head")
-    heads = layers + two_stage + len(encoder.heads)
+    encoder_heads = len(getattr(encoder, "heads", ()))
+    heads = layers + two_stage + encoder_heads
     return {
         "maps": maps,                      # of the backbone; further levels come after them
         "layers": layers,                  # of the decoder: the index of the proposals' head
         "first": layers + two_stage,       # index of the first encoder head
         "two_stage": heads * two_stage,
         "refine": heads * decoder.refine,
-        "encoder_heads": len(encoder.heads),
+        "encoder_heads": encoder_heads,
     }

@@ -16,7 +16,7 @@ from ..denoising import Denoiser
 from ..detector import Detector
 from ..encoder import Encoder
 from ..heads import Head
-from ..losses import Criterion
+from ..losses import Criterion, Saliency
 from ..proposals import ProposalProjection
 from ..queries import ProposalQueries, Start
 from ..selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
@@ -66,6 +66,6 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
                 heads=encoder_heads_of(size, classes) if encoder_heads else [], copies=copies),
         proposals,
         Decoder(decoder_layers(size), heads, refine=True),
-        Criterion(saliency=1.0 if rho and scorer == "dam" else 0.0),
+        Criterion(selection=Saliency(1.0 if scorer == "dam" else 0.0) if rho else None),
         Denoiser(classes, proposals.place, size.width, budget=denoising) if denoising else None,
     )

@@ -19,9 +19,9 @@ from ..data.batching import Loader, loader
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation, training
-from ..detector import Detector
 from ..evaluation.coco import Metrics
 from ..evaluation.validate import validate
+from ..interface import BaseDetector
 from ..losses import Losses
 from ..progress import Progress, clock, console
 from ..weights import checkpoints, pretrained
@@ -37,7 +37,7 @@ class Trainer:
     config: RunConfig
     folder: RunFolder
     accelerator: Accelerator
-    detector: Detector
+    detector: BaseDetector
     model: nn.Module            # the detector as Accelerate wraps it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
@@ -127,7 +127,7 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     return trainer
 
 
-def start_weights(detector: Detector, config: RunConfig) -> list[str]:
+def start_weights(detector: BaseDetector, config: RunConfig) -> list[str]:
     """Fill a detector with what training starts from, and say what that is."""
     if config.init:
         return pretrained.start_from(detector, Path(config.init))
@@ -145,8 +145,8 @@ def tell(trainer: Trainer) -> None:
     console.print(f"effective batch {effective} ({recipe.batch_size} x {recipe.accumulate} steps x {processes} "
                   f"processes), lr {recipe.lr:g}, backbone {recipe.backbone_lr:g}, offsets {recipe.offsets_lr:g}, "
                   f"used as written")
-    if effective != recipe.reference_batch:
-        scale = math.sqrt(effective / recipe.reference_batch)
+    if recipe.reference_batch and effective != recipe.reference_batch:
+        scale = (effective / recipe.reference_batch) ** (1.0 if recipe.optimizer == "sgd" else 0.5)
         console.print(f"[yellow]these rates were made for a batch of {recipe.reference_batch}; the reference would "
                       f"multiply them by {scale:.3f}: --set lr={recipe.lr * scale:.3g} "
                       f"backbone_lr={recipe.backbone_lr * scale:.3g} offsets_lr={recipe.offsets_lr * scale:.3g}")
@@ -203,7 +203,7 @@ def update_average(trainer: Trainer) -> None:
         trainer.average.update(trainer.detector, step=trainer.schedule.last_epoch)
 
 
-def evaluated(trainer: Trainer) -> Detector:
+def evaluated(trainer: Trainer) -> BaseDetector:
     """The weights that are evaluated and saved: the average where there is one."""
     module: Any = trainer.detector if trainer.average is None else trainer.average.module
     return module  # type: ignore[no-any-return]

@@ -6,7 +6,7 @@ import math
 
 import torch
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from .recipes import Recipe
@@ -26,19 +26,23 @@ def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]
     return [{"params": parameters, "lr": rates[name], "name": name} for name, parameters in groups.items()]
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> AdamW:
-    """AdamW over the groups; weight decay reaches norms and biases too, as in the reference."""
-    return AdamW(parameter_groups(model, recipe), weight_decay=recipe.weight_decay)
+def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
+    """AdamW or SGD over the groups; weight decay reaches norms and biases too, as in the reference."""
+    groups = parameter_groups(model, recipe)
+    if recipe.optimizer == "sgd":
+        return SGD(groups, momentum=0.9, weight_decay=recipe.weight_decay)
+    return AdamW(groups, weight_decay=recipe.weight_decay)
 
 
 def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_epoch: int) -> LambdaLR:
-    """Rates by step: warm-up, then constant until the drop, or half a cosine down to one fiftieth."""
+    """Rates by step: warm-up, then constant until a drop, or half a cosine down to one fiftieth."""
     total = max(1, recipe.epochs * steps_per_epoch)
+    drops = [recipe.drop_epoch] if isinstance(recipe.drop_epoch, int) else recipe.drop_epoch
 
     def factor(step: int) -> float:
         warm = min(1.0, (step + 1) / recipe.warmup) if recipe.warmup else 1.0
         if recipe.schedule == "drop":
-            return warm * (0.1 if step >= recipe.drop_epoch * steps_per_epoch else 1.0)
+            return warm * math.prod(0.1 for drop in drops if step >= drop * steps_per_epoch)
         return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
 
     return LambdaLR(optimizer, factor)

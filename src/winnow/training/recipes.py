@@ -2,12 +2,17 @@
 
     deformable   50 epochs of COCO, as Deformable, Efficient and Sparse DETR were trained
                  (Zhu et al., 2021, A.4; Roh et al., 2022, 4.1)
+    detr         500 epochs, as DETR, DETR-DC5 and PnP-DETR were trained (Carion et al., 2020, 4); detr-300 is
+                 what their code does unasked, detr-50 the schedule of the Deformable DETR family
+    faster-rcnn  torchvision's 26 epochs; faster-rcnn-109 is DETR's comparison (Carion et al., 2020, 4.1), but for
+                 its GIoU loss: ours learns boxes by torchvision's smooth L1
     small        ours: small images and few of them, from scratch, on two CPU cores
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -21,26 +26,37 @@ class Recipe:
     epochs: int = 50
     batch_size: int = 2                 # images of each process and step
     accumulate: int = 1                 # steps that share one update
-    reference_batch: int = 16
+    reference_batch: int = 16           # 0 where the reference uses the same rates at any
+    optimizer: Literal["adamw", "sgd"] = "adamw"
     lr: float = 2e-4
     backbone_lr: float = 2e-5
     offsets_lr: float = 2e-5            # of sampling offsets and reference points
     weight_decay: float = 1e-4
     schedule: Literal["drop", "cosine"] = "drop"
-    drop_epoch: int = 40                # where "drop" divides the rates by ten
+    drop_epoch: int | Sequence[int] = 40  # where "drop" divides the rates by ten, once or several times
     warmup: int = 0                     # steps until the full rate
     clip: float = 0.1                   # largest total norm of the gradients
     ema: float = 0.0                    # decay of the averaged weights that are evaluated; 0 leaves them out
     precision: Literal["no", "fp16", "bf16"] = "no"
     size: int = 800                     # shorter side of an image in pixels, and the longer side at most
     longest: int = 1333
-    augmentation: Literal["reference", "light", "small"] = "reference"
+    augmentation: Literal["reference", "flip", "light", "small"] = "reference"
     evaluate_every: int = 1             # epochs
     seed: int = 42
 
 
+DETR = Recipe(epochs=500, drop_epoch=400, lr=1e-4, backbone_lr=1e-5, offsets_lr=1e-4, reference_batch=0)
+FASTER_RCNN = Recipe(epochs=26, drop_epoch=(16, 22), optimizer="sgd", lr=0.02, backbone_lr=0.02, offsets_lr=0.02,
+                     warmup=1000, clip=1000.0, augmentation="flip")  # torchvision does not clip
+
 RECIPES = {
     "deformable": Recipe(),
+    "detr": DETR,
+    "detr-300": replace(DETR, epochs=300, drop_epoch=200),
+    "detr-50": replace(DETR, epochs=50, drop_epoch=40),
+    "faster-rcnn": FASTER_RCNN,
+    # Rates drop 60,000 and 20,000 steps before the end, as in Detectron2's other long schedules.
+    "faster-rcnn-109": replace(FASTER_RCNN, epochs=109, drop_epoch=(101, 106), augmentation="reference"),
     "small": Recipe(epochs=100, batch_size=4, reference_batch=4, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
                     schedule="cosine", warmup=50, clip=0.5, ema=0.998, size=240, longest=400,
                     augmentation="light", evaluate_every=5),

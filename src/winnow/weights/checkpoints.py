@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 from .. import __version__, models
 from ..data.categories import Category
-from ..detector import Detector
 from ..errors import UsageError, few
 from ..files import replace_file
+from ..interface import BaseDetector
 
 FORMAT = 1
 PICKLES = (".pth", ".pt", ".bin", ".ckpt", ".pkl")
@@ -35,7 +35,7 @@ class Checkpoint:
     run              how it was trained and how it wants its images: at least "size" and "longest" in pixels
     """
 
-    detector: Detector
+    detector: BaseDetector
     paper: str
     settings: dict[str, Any]
     categories: tuple[Category, ...]
@@ -122,7 +122,7 @@ def _description(path: Path, metadata: Mapping[str, str]) -> dict[str, Any]:
     return dict(about)
 
 
-def _fill(detector: Detector, weights: Mapping[str, Tensor], path: Path) -> None:
+def _fill(detector: BaseDetector, weights: Mapping[str, Tensor], path: Path) -> None:
     """Load the weights, each of which must be there once and have its shape."""
     state = detector.state_dict()
     wanted = {name: state[name] for name in first_names(detector)}

@@ -22,7 +22,7 @@ from ..errors import UsageError, few
 from ..files import replace_file
 from . import checkpoints
 from .checkpoints import Checkpoint
-from .deduction import deduce, reference_arguments
+from .families import family_for, family_of
 from .renaming import ROWS, Layout
 
 WRAPPERS = ("model", "state_dict", "model_state_dict")
@@ -52,7 +52,8 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
     """Turn a checkpoint of a reference implementation into one of ours.
 
     Args:
-        source: a .pth file of Sparse DETR, Deformable DETR or Efficient DETR, or their weights as .safetensors.
+        source: a .pth file of Sparse, Deformable or Efficient DETR, of DETR or PnP-DETR, or of torchvision's
+            Faster R-CNN; or their weights as .safetensors.
         out: the .safetensors file to write.
         model: a name of `winnow models`, for what weights can't tell (rho, dilation); by default it is deduced.
 
@@ -64,16 +65,27 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
     if out.suffix != ".safetensors":
         raise UsageError(f"a checkpoint of ours ends in .safetensors, got {out.name}")
     weights, args = read_reference(source)
-    deduced = deduce(weights, args, model)
+    family = family_of(weights)
+    weights = family.current(weights)
+    deduced = family.deduce(weights, args, model)
     detector = models.build(deduced.paper, deduced.settings)
     state, ignored = Layout.of(detector, ROWS[deduced.paper]).read(weights)
     load_strictly(detector, state)
-    classes = weights["class_embed.0.weight"].shape[0]
-    categories = published_categories() if classes == 91 else tuple(
-        Category(i, f"class {i}") for i in range(classes))
-    notes = deduced.notes if classes == 91 else [*deduced.notes, f"the names of the {classes} classes are not known"]
+    categories, notes = categories_of(deduced.settings["classes"])
+    notes = [*deduced.notes, *notes]
     checkpoints.save(out, Checkpoint(detector, deduced.paper, deduced.settings, categories, {"source": source.name}))
     return Report(source, out, deduced.paper, deduced.settings, len(state), ignored, notes)
+
+
+def categories_of(classes: int) -> tuple[tuple[Category, ...], list[str]]:
+    """What a published model's classes stand for, and a note where that is not known.
+
+    91 are COCO's ids from 0, 90 are the same without the 0 that torchvision keeps for the background.
+    """
+    coco = published_categories()
+    if classes in (91, 90):
+        return coco[-classes:], []
+    return tuple(Category(i, f"class {i}") for i in range(classes)), [f"the names of the {classes} classes are not known"]
 
 
 def convert_command(source: Path, out: Path, *, model: str | None = None, to: str | None = None) -> None:
@@ -98,7 +110,7 @@ def to_reference(checkpoint: Checkpoint) -> dict[str, Any]:
     weights = Layout.of(detector, ROWS[checkpoint.paper]).write(detector)
     backbone = checkpoint.settings.get("backbone", {})
     dilation = bool(backbone.get("dilation")) if isinstance(backbone, Mapping) else False
-    args = reference_arguments(detector) | {"dilation": dilation}
+    args = family_for(checkpoint.paper).arguments(detector) | {"dilation": dilation}
     return {"model": {name: weight.detach().cpu() for name, weight in weights.items()},
             "args": argparse.Namespace(**args)}
 

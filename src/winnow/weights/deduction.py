@@ -44,22 +44,20 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
     Raises UsageError where they are of no implementation that is known here.
     """
     if "transformer.level_embed" not in weights or "class_embed.0.weight" not in weights:
-        raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR: there is no "
-                         "transformer.level_embed or no class_embed.0 among them")
+        raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR, nor of DETR, PnP-DETR or "
+                         "Faster R-CNN: there is no transformer.level_embed or no class_embed.0 among them")
     notes: list[str] = []
-    try:
-        named = models.find(model) if model else None
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    named = named_model(model)
     hints = dict(named.settings) if named else {}
     sparse = "transformer.enc_mask_predictor.layer1.0.weight" in weights
     two_stage = "transformer.enc_output.weight" in weights and "transformer.pos_trans.weight" in weights
-    layers = _layers(weights, "transformer.decoder.layers")
-    heads = _layers(weights, "class_embed")
+    layers = layers_of(weights, "transformer.decoder.layers")
+    heads = layers_of(weights, "class_embed")
     settings: dict[str, Any] = {
         "classes": weights["class_embed.0.weight"].shape[0],
         "queries": _queries(weights, args, hints, notes),
-        "backbone": _backbone(weights, args, hints, notes),
+        "backbone": backbone_of(weights, args, hints, notes,
+                                single=weights["transformer.level_embed"].shape[0] == 1),
         "encoder_heads": heads > layers + two_stage,
         "separate_heads": heads > 1 and any(
             not torch.equal(weights[f"{part}_embed.0.{rest}"], weights[f"{part}_embed.1.{rest}"])
@@ -77,26 +75,40 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
     else:
         paper, settings["two_stage"] = "deformable_detr", two_stage
         settings["refine"] = two_stage or "transformer.decoder.bbox_embed.0.layers.0.weight" in weights
+    return concluded(paper, settings, notes, named)
+
+
+def named_model(model: str | None) -> models.Named | None:
+    """The model of that name, if one is given; a UsageError names the nearest ones."""
+    try:
+        return models.find(model) if model else None
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+
+
+def concluded(paper: str, settings: Mapping[str, Any], notes: list[str], named: models.Named | None) -> Deduced:
+    """All that the paper's function takes, defaults too: these may change, the weights do not.
+
+    Raises UsageError where a named model can't have these weights.
+    """
     if named:
         _agree(named, paper, settings)
-    # All that the paper's function takes, defaults too: these may change, the weights do not.
     own = inspect.signature(getattr(papers, paper)).parameters
     return Deduced(paper, {key: value for key, value in settings.items() if key in own}, notes)
 
 
 def _agree(named: models.Named, paper: str, settings: Mapping[str, Any]) -> None:
-    """Raise UsageError where a named model can't have these weights."""
-    wanted = named.settings | {"paper": named.paper}
-    backbone = wanted.get("backbone", "resnet50")
-    wanted["backbone"] = backbone if isinstance(backbone, str) else backbone["name"]
-    found = dict(settings) | {"paper": paper, "backbone": settings["backbone"]["name"]}
-    for key in ("paper", "backbone", "two_stage", "refine"):
+    backbone = models.backbone(named.settings)
+    wanted = named.settings | {"paper": named.paper, "backbone": backbone.name, "dilation": backbone.dilation}
+    found = dict(settings) | {"paper": paper, "backbone": settings["backbone"]["name"],
+                              "dilation": bool(settings["backbone"].get("dilation"))}
+    for key in ("paper", "backbone", "dilation", "two_stage", "refine"):
         if found.get(key, False) != wanted.get(key, False):
             raise UsageError(f"the weights are not those of {named.name}: {key} is {found.get(key, False)} "
                              f"in them, {wanted.get(key, False)} in the model")
 
 
-def _layers(weights: Mapping[str, Tensor], prefix: str) -> int:
+def layers_of(weights: Mapping[str, Tensor], prefix: str) -> int:
     """How many numbered parts there are below a prefix."""
     pattern = re.compile(re.escape(prefix) + r"\.(\d+)\.")
     return 1 + max((int(found[1]) for key in weights if (found := pattern.match(key))), default=-1)
@@ -135,15 +147,17 @@ def _size(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, note
     return {
         "width": width, "heads": heads,
         "feedforward": weights["transformer.encoder.layers.0.linear1.weight"].shape[0],
-        "encoder_layers": _layers(weights, "transformer.encoder.layers"),
-        "decoder_layers": _layers(weights, "transformer.decoder.layers"),
+        "encoder_layers": layers_of(weights, "transformer.encoder.layers"),
+        "decoder_layers": layers_of(weights, "transformer.decoder.layers"),
         "encoder_points": encoder_points, "decoder_points": decoder_points, "levels": levels,
         "dropout": float(args.get("dropout", 0.1)),
         "positions": "learned" if "backbone.1.row_embed.weight" in weights else "sine",
     }
 
 
-def _backbone(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str]) -> dict[str, Any]:
+def backbone_of(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str], *,
+                single: bool) -> dict[str, Any]:
+    """The backbone's description; one that is read at a `single` stage may be dilated, which weights do not show."""
     if f"{BODY}patch_embed.proj.weight" in weights:
         return _swin(weights)
     if f"{BODY}conv1.weight" not in weights:
@@ -151,11 +165,11 @@ def _backbone(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, 
                          f"and no {BODY}patch_embed.proj.weight")
     hinted = hints.get("backbone", {})
     dilation = args.get("dilation", hinted.get("dilation") if isinstance(hinted, Mapping) else None)
-    if dilation is None and weights["transformer.level_embed"].shape[0] == 1 and not hints:
+    if dilation is None and single and not hints:
         notes.append("whether the last stage is dilated (DC5) is not in the weights; not dilated assumed, "
                      "name the model to change it")
     base = weights[f"{BODY}conv1.weight"].shape[0]
-    blocks = tuple(_layers(weights, f"{BODY}layer{stage}") for stage in range(1, 5))
+    blocks = tuple(layers_of(weights, f"{BODY}layer{stage}") for stage in range(1, 5))
     bottleneck = f"{BODY}layer1.0.conv3.weight" in weights
     described: dict[str, Any] = {"dilation": True} if dilation else {}
     if base == 64 and (bottleneck, blocks) in RESNETS:
@@ -166,11 +180,11 @@ def _backbone(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, 
 
 
 def _swin(weights: Mapping[str, Tensor]) -> dict[str, Any]:
-    stages = range(_layers(weights, f"{BODY}layers"))
+    stages = range(layers_of(weights, f"{BODY}layers"))
     tables = [weights[f"{BODY}layers.{i}.blocks.0.attn.relative_position_bias_table"].shape for i in stages]
     found = {
         "embed_dim": weights[f"{BODY}patch_embed.proj.weight"].shape[0],
-        "depths": tuple(_layers(weights, f"{BODY}layers.{i}.blocks") for i in stages),
+        "depths": tuple(layers_of(weights, f"{BODY}layers.{i}.blocks") for i in stages),
         "num_heads": tuple(heads for _, heads in tables),
         "window_size": (isqrt(tables[0][0]) + 1) // 2,
     }

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from ..backbone import Backbone, ResNetMaps, TimmMaps
-from ..detector import Detector
 from ..errors import UsageError, few
+from ..interface import BaseDetector
 from ..papers.keys import BACKBONE
 from . import checkpoints
 from .convert import WRAPPERS, bare, load_strictly, read_file
@@ -28,7 +28,7 @@ UNUSED = re.compile(r"^(fc|head|classifier|norm)\.|num_batches_tracked$|attn_mas
                     r"|total_(ops|params)$")
 
 
-def start_from(detector: Detector, path: Path) -> list[str]:
+def start_from(detector: BaseDetector, path: Path) -> list[str]:
     """Fill a detector from a checkpoint of ours, all but what has another shape there, or else its backbone only.
 
     Returns notes on what was filled and what was not, for the screen. Raises UsageError where nothing fits.
@@ -48,7 +48,7 @@ def start_from(detector: Detector, path: Path) -> list[str]:
                     if fresh else [])
 
 
-def load_backbone(detector: Detector, path: Path) -> list[str]:
+def load_backbone(detector: BaseDetector, path: Path) -> list[str]:
     """Fill a detector's backbone; see `backbone_weights` for the files it reads.
 
     Returns notes on what was left out. Raises UsageError where a weight is missing, unknown or of another shape.
@@ -56,7 +56,7 @@ def load_backbone(detector: Detector, path: Path) -> list[str]:
     return fill_backbone(detector, backbone_weights(path), str(path))
 
 
-def load_imagenet(detector: Detector, backbone: Backbone) -> list[str]:
+def load_imagenet(detector: BaseDetector, backbone: Backbone) -> list[str]:
     """Fill a detector's backbone with ImageNet weights, fetched once by torchvision or timm and kept in their caches.
 
     Raises UsageError, which says what to do instead, where they can't be fetched.
@@ -72,9 +72,9 @@ def load_imagenet(detector: Detector, backbone: Backbone) -> list[str]:
     return fill_backbone(detector, _merged_behind(weights), "ImageNet weights")
 
 
-def fill_backbone(detector: Detector, weights: Mapping[str, Tensor], origin: str) -> list[str]:
+def fill_backbone(detector: BaseDetector, weights: Mapping[str, Tensor], origin: str) -> list[str]:
     """Fill a detector's backbone with weights by the names that `backbone_weights` gives; see `load_backbone`."""
-    backbone: nn.Module = detector.backbone
+    backbone: Any = detector.backbone
     own = backbone.state_dict()
     source = {key: _source(key, backbone, weights) for key in own}
     # A Swin classifier has one norm behind its last stage; a detector's three are its own and stay as they are.

@@ -15,10 +15,15 @@ from torch import Tensor
 
 from ..detector import Detector
 from ..errors import UsageError, few
+from ..interface import BaseDetector
 from ..papers import keys
+from ..papers.detr import KEYS as DETR
+from ..papers.faster_rcnn import KEYS as FASTER_RCNN
+from ..papers.pnp_detr import KEYS as PNP
 from ..papers.sparse_detr import KEYS as SPARSE
 
-ROWS = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE}
+ROWS: dict[str, keys.Rows] = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE,
+                              "detr": DETR, "pnp_detr": PNP, "faster_rcnn": FASTER_RCNN}
 
 CONSTANT = "relative_position_index"  # follows from the window size, so ours do not store it
 
@@ -40,9 +45,9 @@ class Layout:
     aliases: dict[str, str]  # their second names -> their first
 
     @classmethod
-    def of(cls, detector: Detector, rows: keys.Rows) -> Layout:
+    def of(cls, detector: BaseDetector, rows: keys.Rows) -> Layout:
         """The layout that a paper's rows describe; a weight without a name there is an error of ours."""
-        numbers = keys.counts(detector)
+        numbers = keys.counts(detector) if isinstance(detector, Detector) else {}
         rules = [(pattern(ours), theirs) for ours, theirs in rows]
         origin = _spelled(detector)
         names = {}
@@ -54,7 +59,7 @@ class Layout:
             names[key] = fill(theirs, match.groupdict(), numbers) + key[match.end():]
         aliases: dict[str, str] = {}
         for second, first, count in keys.ALIASES:
-            for i in range(numbers[count]):
+            for i in range(numbers.get(count, 0)):
                 old, new = (fill(each, {"i": str(i)}, numbers) for each in (first, second))
                 aliases |= {new + name[len(old):]: name for name in names.values() if name.startswith(old)}
         return cls(names, origin, aliases)
@@ -94,7 +99,7 @@ class Layout:
             raise UsageError(f"the file holds {len(unknown)} weights that this model has no place for: {few(unknown)}")
         return ignored
 
-    def write(self, detector: Detector) -> dict[str, Tensor]:
+    def write(self, detector: BaseDetector) -> dict[str, Tensor]:
         """Our detector's weights under all their names."""
         state = detector.state_dict() | {name: buffer for name, buffer in detector.named_buffers()
                                          if name.endswith(CONSTANT)}
@@ -102,12 +107,12 @@ class Layout:
         return weights | {second: weights[first] for second, first in self.aliases.items()}
 
 
-def _spelled(detector: Detector) -> dict[str, str]:
+def _spelled(detector: BaseDetector) -> dict[str, str]:
     """Every weight, with a head that serves all layers under the name of each of them."""
     state = [*detector.state_dict(), *(name for name, _ in detector.named_buffers() if name.endswith(CONSTANT))]
     spelled = {key: key for key in state}
-    decoder: Any = detector.decoder
-    if len(decoder.heads) == 1:
+    decoder: Any = getattr(detector, "decoder", None)
+    if decoder and len(decoder.heads) == 1:
         for i in range(1, len(decoder.layers)):
             spelled |= {key.replace("decoder.heads.0.", f"decoder.heads.{i}."): key
                         for key in state if key.startswith("decoder.heads.0.")}
