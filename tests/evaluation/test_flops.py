@@ -15,8 +15,9 @@ from winnow import papers
 from winnow.backbone import Backbone
 from winnow.detector import Detector
 from winnow.evaluation import count_flops, count_parameters, published_flops
+from winnow.evaluation.flops import DETR, PRODUCTS
 from winnow.evaluation.published import PUBLISHED
-from winnow.models import MODELS, SWIN
+from winnow.models import MODELS, SWIN, backbone
 from winnow.training.optimizer import OFFSETS
 
 SIDE, S = 128, 16 * 16 + 8 * 8 + 4 * 4 + 2 * 2  # a small image and its tokens at strides 8 to 64
@@ -160,3 +161,33 @@ def test_multiply_adds_at_full_size_are_those_of_the_reference(facts, name, pape
 
 def test_published_figures_belong_to_models_that_exist():
     assert set(PUBLISHED) <= set(MODELS)
+
+
+DENSE = [  # name, millions of parameters that learn, multiply-adds, and these with element-wise work, at 850x1040
+    ("detr-r50", 41_302_368, 84.868, 85.8),
+    ("detr-dc5-r50", 41_302_368, 182.871, 187.4),
+    ("detr-swint", 44_957_444, 94.40, None),
+    ("pnp-detr-r50-rho33", 41_441_919, 77.82, 78.5),
+    ("pnp-detr-r50-rho50", 41_441_919, 79.49, 80.3),
+    ("pnp-detr-dc5-r50-rho33", 41_459_909, 130.48, 131.8),
+    ("pnp-detr-dc5-r50-rho50", 41_459_909, 141.25, 143.1),
+    ("faster-rcnn-fpn-r50", 41_532_886, 185.5, None),
+]
+
+
+@pytest.mark.parametrize(("name", "trainable", "products", "elements"), DENSE, ids=[row[0] for row in DENSE])
+def test_dense_models_cost_what_their_references_do(name, trainable, products, elements):
+    detector = compose(MODELS[name].paper, **plain_settings(name))
+    assert count_parameters(detector).published == trainable
+    assert published_flops(detector, 850, 1040, rules=PRODUCTS).giga == pytest.approx(products, rel=1e-3)
+    if elements:
+        assert published_flops(detector, 850, 1040, rules=DETR).giga == pytest.approx(elements, rel=1e-3)
+
+
+def plain_settings(name: str) -> dict[str, Any]:
+    settings = dict(MODELS[name].settings)
+    return settings | {"backbone": backbone(settings)}
+
+
+def test_faster_rcnn_costs_what_torchvision_says():
+    assert published_flops(compose("faster_rcnn"), 800, 800, rules=PRODUCTS).giga == pytest.approx(134.38, abs=5e-3)

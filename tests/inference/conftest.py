@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from winnow import models
 from winnow.boxes import to_centers
 from winnow.data.categories import Category
 from winnow.detector import best_boxes
 from winnow.inference.predictor import Predictor
+from winnow.interface import BaseDetector
 from winnow.structures import Batch, Boxes, Prediction
 from winnow.weights.checkpoints import Checkpoint
 
 CATEGORIES = (Category(3, "grain"), Category(8, "Spreu ü"))
 
 
-class Fixed(nn.Module):
+class Fixed(BaseDetector):
     """Sees one object of each class, at given corners in shares of the image, with scores 0.9 and 0.4."""
 
     def __init__(self, corners: list[list[float]]):
@@ -28,16 +29,15 @@ class Fixed(nn.Module):
         self.corners = torch.tensor(corners)
         self.batches: list[Tensor] = []
 
-    def forward(self, batch: Batch, rho: float | None = None) -> Any:
+    def forward(self, batch: Batch, targets: Any = None, rho: float | None = None) -> Any:
         self.batches.append(batch.images)
         logits = torch.tensor([[0.9, 0.0], [0.0, 0.4]]).logit(eps=1e-6)
         boxes = to_centers(self.corners)
         count = len(batch.sizes)
         return SimpleNamespace(final=Prediction(logits.expand(count, 2, 2), boxes.expand(count, 2, 4)))
 
-    def detect(self, batch: Batch, sizes: list[tuple[int, int]], *, keep: int = 100,
-               rho: float | None = None) -> list[Boxes]:
-        return best_boxes(self(batch, rho=rho).final, sizes, keep)
+    def boxes(self, output: Any, sizes: list[tuple[int, int]], keep: int = 100) -> list[Boxes]:
+        return best_boxes(output.final, sizes, keep)
 
 
 SMALL = {"queries": 5, "classes": 2, "backbone": {"name": "resnet18", "scratch": True},

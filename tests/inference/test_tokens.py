@@ -21,7 +21,7 @@ def output_of(sizes: tuple[tuple[int, int], ...], chosen: list[list[int]], sampl
     index = torch.tensor(chosen)
     scores = torch.arange(30.0).expand(len(sizes), -1)
     selection = Selection(index, torch.ones_like(index, dtype=torch.bool), scores)
-    return SimpleNamespace(memory=SimpleNamespace(grid=grid), selection=selection, samples=samples or [])
+    return SimpleNamespace(grid=grid, selection=selection, samples=samples or [])
 
 
 def test_levels_say_where_tokens_were_kept():

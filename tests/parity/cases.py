@@ -92,8 +92,8 @@ def load(name: str) -> Case:
 def described(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The paper and the settings that a configuration asks for.
 
-    Of the Deformable DETR family, the Sparse DETR release refines boxes where it has two stages, and has separate heads where boxes are refined or
-    the encoder predicts; the Deformable DETR release refines whenever it is asked to.
+    Of the Deformable DETR family, the Sparse DETR release refines boxes where it has two stages, and has separate
+    heads where boxes are refined or the encoder predicts; the Deformable DETR release refines whenever it is asked to.
     """
     config = facts["config"]
     if "pre_norm" in config:

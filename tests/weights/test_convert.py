@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
+from torchvision.ops.misc import FrozenBatchNorm2d
 
 from winnow import models
 from winnow.data.coco_names import COCO, UNUSED, published_categories
@@ -20,7 +22,8 @@ from winnow.weights.renaming import CONSTANT, ROWS, Layout
 from ..parity import cases
 
 NAMES = cases.names("Deformable DETR")
-golden = pytest.mark.parametrize("name", NAMES or [pytest.param("", marks=pytest.mark.skip("no golden cases"))])
+DENSE = cases.names("DETR") + cases.names("PnP-DETR")
+golden = pytest.mark.parametrize("name", NAMES + DENSE or [pytest.param("", marks=pytest.mark.skip("no golden cases"))])
 
 
 def published(path: Path, case: cases.Case, **more: Any) -> Path:
@@ -62,7 +65,8 @@ def test_conversion_back_gives_every_name_and_value(name: str, tmp_path: Path) -
 
 @pytest.mark.parametrize(("model", "keys"), [
     ("sparse-detr-r50", 760), ("sparse-detr-swint", 682), ("efficient-detr-r50", 630), ("deformable-detr-r50", 561),
-    ("deformable-detr-refine-r50", 597), ("deformable-detr-two-stage-r50", 630),
+    ("deformable-detr-refine-r50", 597), ("deformable-detr-two-stage-r50", 630), ("detr-r50", 458),
+    ("detr-dc5-r50", 458), ("pnp-detr-r50", 466), ("pnp-detr-dc5-r50", 466), ("faster-rcnn-fpn-r50", 295),
 ])
 def test_published_models_have_the_published_number_of_names(model: str, keys: int) -> None:
     named = models.find(model)
@@ -153,3 +157,38 @@ def test_published_outputs_are_the_coco_ids_and_eighty_have_names() -> None:
     assert [category.id for category in categories] == list(range(91))
     assert [category for category in categories if category.name != UNUSED] == list(COCO)
     assert len({category.name for category in COCO}) == len(COCO) == 80
+
+
+@pytest.mark.parametrize("name", cases.names("DETR") or [pytest.param("", marks=pytest.mark.skip("no golden cases"))])
+def test_dilation_is_told_by_arguments_or_by_a_name_and_assumed_aloud_otherwise(name: str, tmp_path: Path) -> None:
+    case, out = cases.load(name), tmp_path / "o.safetensors"
+    source = tmp_path / "weights.safetensors"
+    save_file({key: value.clone() for key, value in case.weights.items()}, source)
+    report = convert(source, out)
+    assert "dilation" not in report.settings["backbone"]
+    assert any("DC5" in note for note in report.notes)
+    told = published(tmp_path / "p.pth", case, args=argparse.Namespace(**case.config | {"dilation": True}))
+    assert convert(told, out).settings["backbone"]["dilation"] is True
+
+
+def region_file(path: Path, classes: int) -> dict[str, torch.Tensor]:
+    """A small Faster R-CNN as torchvision stored it before it renamed parts."""
+    detector = models.build("faster_rcnn", {"classes": classes, "backbone": {
+        "name": "resnet", "options": {"base": 2, "blocks": [1, 1, 1, 1]}}})
+    weights = Layout.of(detector, ROWS["faster_rcnn"]).write(detector)
+    older = {key.replace("rpn.head.conv.0.0.", "rpn.head.conv."): weight for key, weight in weights.items()}
+    older = {re.sub(r"(_blocks\.\d)\.0\.", r"\1.", key): weight for key, weight in older.items()}
+    torch.save(older, path)
+    return weights
+
+
+def test_older_names_of_torchvision_are_read_and_its_coco_weights_get_their_epsilon(tmp_path: Path) -> None:
+    weights = region_file(tmp_path / "coco.pth", classes=90)
+    report = convert(tmp_path / "coco.pth", tmp_path / "o.safetensors")
+    loaded = checkpoints.load(report.out)
+    assert (report.paper, report.settings["norm_eps"]) == ("faster_rcnn", 0.0)
+    assert {part.eps for part in loaded.detector.modules() if isinstance(part, FrozenBatchNorm2d)} == {0.0}
+    assert (loaded.categories[0].name, loaded.categories[0].id) == ("person", 1)
+    assert torch.equal(loaded.detector.rpn.head.conv[0][0].weight, weights["rpn.head.conv.0.0.weight"])
+    region_file(tmp_path / "own.pth", classes=3)
+    assert convert(tmp_path / "own.pth", tmp_path / "own.safetensors").settings["norm_eps"] == 1e-5

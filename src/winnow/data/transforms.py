@@ -23,6 +23,7 @@ SIDES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)  # short sides i
 SIDES_BEFORE_CROP = (400, 500, 600)
 CROP = (384, 600)  # smallest and largest side of a crop
 
+Style = Literal["reference", "flip", "light", "small"]
 Transform = Callable[[Image, BoundingBoxes, Tensor], tuple[Tensor, Target]]
 
 
@@ -31,8 +32,7 @@ def evaluation(size: int = 800, longest: int | None = 1333) -> Transform:
     return _View(Resize((size,), longest))
 
 
-def training(size: int = 800, longest: int | None = 1333, style: Literal["reference", "flip", "light", "small"] = "reference",
-             **options: Any) -> Transform:
+def training(size: int = 800, longest: int | None = 1333, style: Style = "reference", **options: Any) -> Transform:
     """Random views.
 
     Args:

@@ -1,7 +1,7 @@
 """How a row of logits speaks of classes: what a pairing costs by it, what it is taught, and what it finally says.
 
-    Sigmoid   every class is a question of its own, answered by all "no" where nothing is   Deformable DETR and its heirs
-    Softmax   one class is right, and the last of them is "no object"                       DETR
+    Sigmoid   every class is a question of its own, and all say "no" where nothing is   Deformable DETR and its heirs
+    Softmax   one class is right, and the last of them is "no object"                   DETR
 """
 
 from __future__ import annotations

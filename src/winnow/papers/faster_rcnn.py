@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
@@ -99,7 +98,8 @@ class RegionDetector(BaseDetector):
         detections = []
         for found, (height, width), (h, w) in zip(output.found, sizes, output.sizes, strict=True):
             scale = found["boxes"].new_tensor([width / w, height / h] * 2)
-            detections.append(Boxes((found["boxes"] * scale)[:keep], found["scores"][:keep], found["labels"][:keep] - 1))
+            corners, labels = found["boxes"] * scale, found["labels"] - 1
+            detections.append(Boxes(corners[:keep], found["scores"][:keep], labels[:keep]))
         return detections
 
     def dry_run(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> None:

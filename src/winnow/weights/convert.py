@@ -66,7 +66,7 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
         raise UsageError(f"a checkpoint of ours ends in .safetensors, got {out.name}")
     weights, args = read_reference(source)
     family = family_of(weights)
-    weights = family.current(weights)
+    weights = dict(family.current(weights))
     deduced = family.deduce(weights, args, model)
     detector = models.build(deduced.paper, deduced.settings)
     state, ignored = Layout.of(detector, ROWS[deduced.paper]).read(weights)
@@ -85,7 +85,8 @@ def categories_of(classes: int) -> tuple[tuple[Category, ...], list[str]]:
     coco = published_categories()
     if classes in (91, 90):
         return coco[-classes:], []
-    return tuple(Category(i, f"class {i}") for i in range(classes)), [f"the names of the {classes} classes are not known"]
+    unnamed = tuple(Category(i, f"class {i}") for i in range(classes))
+    return unnamed, [f"the names of the {classes} classes are not known"]
 
 
 def convert_command(source: Path, out: Path, *, model: str | None = None, to: str | None = None) -> None:
