@@ -19,6 +19,7 @@ from pathlib import Path
 import torch
 
 from winnow.evaluation import Parameters, count_flops, count_parameters, published_flops
+from winnow.evaluation.flops import SPARSE_DETR
 from winnow.evaluation.published import PUBLISHED
 from winnow.models import MODELS, Named, build
 
@@ -44,6 +45,11 @@ print. {made}
   the counter behind the published figures: convolutions, matrix products, 5 for each element into a layer or group
   norm, 4 for each element out of grid sampling, 1 for each element of a resized mask. Activations, softmax, sorting
   and gathering are free.
+- **The rules differ between papers.** The above are those of the Deformable DETR family. The figures of DETR and
+  DETR-DC5 (86 and 187) charge element-wise work instead: 1 for each element out of an addition, a multiplication or a
+  ReLU, 2 of an inverse root, 5 of a softmax, while norms are free. Bare multiply-adds at 850x1040 are 84.9 and 182.9.
+  So these two rows are counted by their own rules, Faster R-CNN by multiply-adds alone, and all others by the family's.
+  Detections of Faster R-CNN are counted with all 1,000 proposals, and after padding to a multiple of 32.
 - *By the published rules* counts what the reference implementation executes, the encoder's auxiliary heads left out:
   every token proposes a box, every decoder layer predicts, and a decoder that refines computes its boxes twice.
 - *Executed* is what Winnow runs to detect: boxes of the 300 best proposals only, classes of the last layer only, boxes
@@ -89,10 +95,11 @@ def measure(model: Named) -> Row:
     """Count one model on tensors without storage."""
     with torch.device("meta"):
         detector = build(model.paper, model.settings)
+    rules = PUBLISHED[model.name].rules if model.name in PUBLISHED else SPARSE_DETR
     return Row(
         model, count_parameters(detector),
-        tuple(published_flops(detector, *size).giga for size in SIZES),
-        tuple(published_flops(detector, *size, encoder_heads=True).giga for size in SIZES),
+        tuple(published_flops(detector, *size, rules=rules).giga for size in SIZES),
+        tuple(published_flops(detector, *size, encoder_heads=True, rules=rules).giga for size in SIZES),
         count_flops(detector, *SIZES[0]).giga,
     )
 

@@ -45,7 +45,7 @@ PUBLISHED: dict[str, Published] = {
     "detr-r50": Published(41, 86, DETR),
     "detr-dc5-r50": Published(41, 187, DETR),
     "faster-rcnn-fpn-r50": Published(42, 180, PRODUCTS),
-    # From Roh et al., 2022, table 1. No one model has both figures: a feed-forward width of 1024 gives 91.6 G with
-    # norms, one of 2048, as here and in DETR, gives 45.0 M. The tables leave both cells of PnP-DETR's rows empty.
+    # From Roh et al., 2022, table 1, and by their rules at 800x1066, as their sparse rows. The tables leave both cells
+    # of PnP-DETR's rows empty.
     "detr-swint": Published(45.0, 91.6),
 }
