@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
 
 from winnow.backbone import Backbone
 from winnow.interface import BaseDetector
 from winnow.papers import faster_rcnn
 from winnow.papers.faster_rcnn import Regions, in_pixels
 from winnow.structures import Batch, Target
+from winnow.weights.renaming import ROWS, Layout
 
 SMALL = Backbone("resnet", options={"base": 2, "blocks": [1, 1, 1, 1]})
 
@@ -70,3 +73,29 @@ def test_what_it_can_not_do_is_told(detector, batch) -> None:
         detector.train()(batch)
     with pytest.raises(ValueError, match="training mode"):
         detector.criterion(Regions([], {}, ()), [])
+
+
+def test_detections_and_losses_are_torchvisions() -> None:
+    torch.manual_seed(0)
+    body = resnet_fpn_backbone(backbone_name="resnet18", weights=None)
+    theirs = FasterRCNN(body, 4, min_size=96, max_size=160, box_score_thresh=0.0, image_mean=[0.0] * 3,
+                        image_std=[1.0] * 3).eval()
+    ours = faster_rcnn(classes=3, backbone="resnet18").eval()
+    state, ignored = Layout.of(ours, ROWS["faster_rcnn"]).read(theirs.state_dict())
+    ours.load_state_dict(state)
+    ours.regions.score_thresh = 0.0
+    assert not ignored
+    images = [torch.randn(3, 96, 128), torch.randn(3, 96, 110)]
+    batch = Batch.of(images)
+    for found, expected in zip(ours.detect(batch, batch.sizes), theirs(images), strict=True):
+        torch.testing.assert_close(found.corners, expected["boxes"], atol=1e-3, rtol=1e-4)
+        torch.testing.assert_close(found.scores, expected["scores"], atol=1e-5, rtol=1e-4)
+        assert torch.equal(found.labels + 1, expected["labels"])
+    target = Target(torch.tensor([1]), torch.tensor([[0.5, 0.5, 0.4, 0.4]]))
+    torch.manual_seed(1)
+    losses = ours.train().losses(batch, [target] * 2)
+    theirs.transform._skip_resize = True  # which draws a size, though there is one only
+    torch.manual_seed(1)
+    wanted = theirs.train()(images, [in_pixels(target, size) for size in batch.sizes])
+    for name, loss in losses.terms.items():
+        torch.testing.assert_close(loss, wanted[f"loss_{name}"], atol=1e-4, rtol=1e-3)
