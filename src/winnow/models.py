@@ -12,6 +12,7 @@ from torch import nn
 from . import papers
 from .backbone import Backbone
 from .detector import Detector
+from .errors import UsageError
 from .structures import Size
 
 
@@ -70,25 +71,28 @@ MODELS: dict[str, Named] = {model.name: model for model in [
 
 
 def find(name: str) -> Named:
-    """The model of that name; a ValueError names the nearest ones."""
+    """The model of that name; a UsageError names the nearest ones."""
     if name in MODELS:
         return MODELS[name]
     near = difflib.get_close_matches(name, MODELS, n=3) or sorted(MODELS)[:5]
-    raise ValueError(f"there is no model named {name!r}; did you mean {', '.join(near)}?")
+    raise UsageError(f"there is no model named {name!r}; did you mean {', '.join(near)}?")
 
 
 def build(paper: str, settings: Mapping[str, Any]) -> Detector:
-    """A detector with random weights from a paper's name and its settings as plain data."""
+    """A detector with random weights from a paper's name and its settings as plain data.
+
+    Raises UsageError where there is no such paper, or where its parts can't be made from the settings.
+    """
     if paper not in papers.__all__:
-        raise ValueError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
+        raise UsageError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
     arguments = dict(settings)
-    for key, kind in (("size", Size), ("backbone", Backbone)):
-        if isinstance(arguments.get(key), Mapping):
-            arguments[key] = kind(**arguments[key])
     try:
+        for key, kind in (("size", Size), ("backbone", Backbone)):
+            if isinstance(arguments.get(key), Mapping):
+                arguments[key] = kind(**arguments[key])
         detector: Detector = getattr(papers, paper)(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{paper} does not take these settings: {error}") from error
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # of torch and timm too
+        raise UsageError(f"{paper} can't be built from these settings: {error}") from error
     return detector
 
 

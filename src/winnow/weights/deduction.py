@@ -47,10 +47,7 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
         raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR: there is no "
                          "transformer.level_embed or no class_embed.0 among them")
     notes: list[str] = []
-    try:
-        named = models.find(model) if model else None
-    except ValueError as error:
-        raise UsageError(str(error)) from error
+    named = models.find(model) if model else None
     hints = dict(named.settings) if named else {}
     sparse = "transformer.enc_mask_predictor.layer1.0.weight" in weights
     two_stage = "transformer.enc_output.weight" in weights and "transformer.pos_trans.weight" in weights
