@@ -4,57 +4,62 @@ from __future__ import annotations
 
 import ast
 import difflib
-import inspect
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, fields, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from . import models, papers
+from .backbone import Backbone
 from .errors import UsageError
 from .structures import Size
 from .training.recipes import RECIPES, Recipe
 from .training.run import RunConfig
 
-RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
-SIZE_KEYS = tuple(field.name for field in fields(Size))
-BACKBONE_KEYS = {"scratch", "dilation", "options"}
+RECIPE, SIZE, BACKBONE = (get_type_hints(kind) for kind in (Recipe, Size, Backbone))
+BACKBONE.pop("name")  # that is what the key "backbone" gives
 
 
 def run_config(data: str, model: str, *, out: str, init: str | None = None, workers: int = 2,
                changes: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
     """The run that the options describe; `changes` that are None keep the model's own value.
 
-    A key belongs to the recipe (lr), the paper's function (queries), the transformer's size (width) or the backbone
-    (scratch). Raises UsageError for keys that none of them has.
+    A key belongs to the recipe (lr), the transformer's size (width), the backbone (scratch) or the paper's function
+    (queries). Raises UsageError for a model that there is not, keys that none of them has, and values of another type.
     """
     named = models.find(model)
-    paper_keys = tuple(inspect.signature(getattr(papers, named.paper)).parameters)
+    paper = get_type_hints(getattr(papers, named.paper))
+    paper.pop("return")
     settings: dict[str, Any] = dict(named.settings)
-    recipe = RECIPES[named.recipe]
-    given = {key: value for key, value in (changes or {}).items() if value is not None}
-    for key, value in (given | parse(assignments)).items():
+    recipe: dict[str, Any] = {}
+    values = {key: value for key, value in (changes or {}).items() if value is not None} | parse(assignments)
+    for key in sorted(values, key="backbone".__ne__):  # another backbone first, so that its options stay
+        value = values[key]
         if key == "classes":
             raise UsageError("the number of classes is the data's; leave it out")
-        if key in RECIPE_KEYS:
-            recipe = replace(recipe, **{key: _as(type(getattr(recipe, key)), key, value)})
-        elif key in SIZE_KEYS:
-            settings["size"] = asdict(Size()) | settings.get("size", {}) | {key: value}
-        elif key in BACKBONE_KEYS:
-            settings["backbone"] = asdict(models.backbone(settings)) | {key: value}
-        elif key in paper_keys:
-            settings[key] = value
+        if key in RECIPE:
+            recipe[key] = _as(RECIPE[key], key, value)
+        elif key in SIZE:
+            settings["size"] = asdict(Size()) | settings.get("size", {}) | {key: _as(SIZE[key], key, value)}
+        elif key in BACKBONE:
+            changed = asdict(models.backbone(settings)) | {key: _as(BACKBONE[key], key, value)}
+            settings["backbone"] = _backbone(changed)
+        elif key == "backbone":
+            settings[key] = _backbone(_as(str | dict, key, value))
+        elif key in paper:
+            settings[key] = _as(paper[key], key, value)
         else:
-            raise UsageError(_unknown(key, [*RECIPE_KEYS, *SIZE_KEYS, *BACKBONE_KEYS, *paper_keys]))
-    return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out, recipe=recipe, init=init,
-                     workers=workers)
+            raise UsageError(f"{model} has no setting {key!r}; {_near(key, {*RECIPE, *SIZE, *BACKBONE, *paper})}")
+    return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
+                     recipe=replace(RECIPES[named.recipe], **recipe), init=init, workers=workers)
 
 
 def parse(assignments: Sequence[str]) -> dict[str, Any]:
     """["lr=1e-4", "backbone=resnet18"] -> values; what is no Python literal is a string."""
     values: dict[str, Any] = {}
     for assignment in assignments:
-        key, equals, text = assignment.partition("=")
+        key, equals, text = (part.strip() for part in assignment.partition("="))
         if not equals or not key:
             raise UsageError(f"--set takes key=value, got {assignment!r}")
         try:
@@ -73,16 +78,42 @@ def free_folder(parent: Path, name: str) -> Path:
     return folder
 
 
-def _as(kind: type, key: str, value: Any) -> Any:
-    """The value as its field's type; an int is a float too, but nothing is guessed."""
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if not isinstance(value, kind):
-        raise UsageError(f"{key} takes a {kind.__name__}, got {value!r}")
-    return value
+def _as(kind: Any, key: str, value: Any) -> Any:
+    """The value as its setting's type; an int is a float too, but nothing else is guessed."""
+    if not _fits(value, kind):
+        raise UsageError(f"{key} takes {_described(kind)}, got {value!r}")
+    return float(value) if kind is float else value
 
 
-def _unknown(key: str, known: Sequence[str]) -> str:
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    wanted = (int, float) if kind is float else get_origin(kind) or kind
+    return isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
+
+
+def _described(kind: Any) -> str:
+    """A type in words for whoever typed something else."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_described(each) for each in get_args(kind))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word",
+             dict: "a dictionary such as {'name': ...}", NoneType: "none"}
+    return words.get(get_origin(kind) or kind, str(kind))
+
+
+def _backbone(described: str | dict[str, Any]) -> dict[str, Any]:
+    """A backbone's whole description from its name or a part of it."""
+    try:
+        return asdict(models.backbone({"backbone": described}))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a backbone can't be described by {described!r}: {error}") from error
+
+
+def _near(key: str, known: Collection[str]) -> str:
+    known = sorted({*known} - {"classes"})
     near = difflib.get_close_matches(key, known, n=3)
-    return f"there is no setting {key!r}; " + (f"did you mean {', '.join(near)}?" if near else
-                                               f"there are {', '.join(sorted(set(known)))}")
+    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"

@@ -10,6 +10,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from ..errors import UsageError
+
+LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "reference_batch": 1, "lr": 0, "backbone_lr": 0,
+         "offsets_lr": 0, "weight_decay": 0, "drop_epoch": 0, "warmup": 0, "clip": 0, "ema": 0, "size": 1, "longest": 1,
+         "evaluate_every": 1, "seed": 0}
+
 
 @dataclass(frozen=True)
 class Recipe:
@@ -29,7 +35,7 @@ class Recipe:
     schedule: Literal["drop", "cosine"] = "drop"
     drop_epoch: int = 40                # where "drop" divides the rates by ten
     warmup: int = 0                     # steps until the full rate
-    clip: float = 0.1                   # largest total norm of the gradients
+    clip: float = 0.1                   # largest total norm of the gradients; 0 leaves them as they are
     ema: float = 0.0                    # decay of the averaged weights that are evaluated; 0 leaves them out
     precision: Literal["no", "fp16", "bf16"] = "no"
     size: int = 800                     # shorter side of an image in pixels, and the longer side at most
@@ -37,6 +43,13 @@ class Recipe:
     augmentation: Literal["reference", "light", "small"] = "reference"
     evaluate_every: int = 1             # epochs
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if not getattr(self, name) >= least:  # nan is not either
+                raise UsageError(f"{name} must be at least {least}, got {getattr(self, name)}")
+        if self.ema >= 1:
+            raise UsageError(f"ema is a decay below 1, got {self.ema}; 0 leaves the average out")
 
 
 RECIPES = {
