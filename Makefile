@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	@began=$$(date +%s); \
 	echo "setting up $(VENV): torch and friends, a few minutes and about 5 GB the first time"; \
 	$(PYTHON) -m venv $(VENV) && \
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]' && \
 	touch $(READY) && echo "set-up took $$(( $$(date +%s) - began )) s"
 
 clean:                    ## remove the environment and what tools left behind

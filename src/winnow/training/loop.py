@@ -28,6 +28,7 @@ from ..weights import checkpoints, pretrained
 from ..weights.checkpoints import Checkpoint
 from .optimizer import make_optimizer, make_schedule
 from .run import RunConfig, RunFolder
+from .summary import summarise
 
 
 @dataclass
@@ -49,8 +50,8 @@ class Trainer:
     best: float = -1.0
 
 
-def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
-    """Run a recipe to its end, or go on with a run that was stopped."""
+def train(config: RunConfig, *, resume: bool = False, title: str | None = None) -> RunFolder:
+    """Run a recipe to its end, or go on with a run that was stopped; then write its page, under a title."""
     trainer = set_up(config, resume=resume)
     recipe, folder = trainer.config.recipe, trainer.folder
     total = recipe.epochs * len(trainer.train)
@@ -86,6 +87,9 @@ def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
             save(trainer, row)
     for data in (trainer.train_data, trainer.val):
         tell_damage(data)
+    if trainer.accelerator.is_main_process:
+        title = title or f"{trainer.config.model} on {Path(trainer.config.data).resolve().name}"
+        console.print(f"look at it: {summarise(folder, title=title)}", markup=False)
     return folder
 
 
@@ -94,8 +98,10 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     folder = RunFolder(Path(config.out))
     config = folder.config() if resume else config
     recipe = config.recipe
-    accelerator = Accelerator(gradient_accumulation_steps=recipe.accumulate, mixed_precision=recipe.precision,
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(),  # else processes without one find no peers
+                              gradient_accumulation_steps=recipe.accumulate, mixed_precision=recipe.precision,
                               step_scheduler_with_optimizer=False)
+    console.quiet = not accelerator.is_main_process
     set_seed(recipe.seed, device_specific=True)
     data = find_data(Path(config.data))
     console.print(data.describe(), markup=False)
