@@ -6,6 +6,7 @@ from typing import Literal
 
 from torch import Tensor, nn
 
+from .errors import one_of
 from .heads import Head
 from .mlp import start_xavier
 from .positions import encode_boxes
@@ -45,7 +46,7 @@ class ProposalQueries(nn.Module):
         super().__init__()
         self.count, self.start, self.specific = count, start, specific
         self.head, self.project = head, project
-        out = 2 * width if start == "box" else width
+        out = one_of({"box": 2 * width, "memory": width}, start, "the start of queries")
         self.place = nn.Sequential(nn.Linear(512, out), nn.LayerNorm(out))
         start_xavier(self.place[0])
 

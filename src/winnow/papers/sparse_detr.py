@@ -15,6 +15,7 @@ from ..decoder import Decoder
 from ..denoising import Denoiser
 from ..detector import Detector
 from ..encoder import Encoder
+from ..errors import one_of
 from ..heads import Head
 from ..losses import Criterion
 from ..proposals import ProposalProjection
@@ -62,7 +63,7 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
         maps,
         pyramid_neck(maps, size),
         Encoder(encoder_layers(size),
-                plan=TopTokens(rho, scorers[scorer]()) if rho else Everything(),
+                plan=TopTokens(rho, one_of(scorers, scorer, "scorer")()) if rho else Everything(),
                 heads=encoder_heads_of(size, classes) if encoder_heads else [], copies=copies),
         proposals,
         Decoder(decoder_layers(size), heads, refine=True),
