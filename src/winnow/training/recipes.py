@@ -54,7 +54,7 @@ class Recipe:
 
 RECIPES = {
     "deformable": Recipe(),
-    "small": Recipe(epochs=100, batch_size=4, reference_batch=4, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
+    "small": Recipe(epochs=40, batch_size=4, reference_batch=4, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
                     schedule="cosine", warmup=50, clip=0.5, ema=0.998, size=240, longest=400,
                     augmentation="light", evaluate_every=5),
 }
