@@ -112,8 +112,7 @@ def test_without_supervision_boxes_are_made_for_the_queries_only(memory: Pyramid
     assert torch.allclose(queries.reference, supervised.reference, atol=1e-6)
 
 
-def test_as_many_queries_as_tokens_is_the_most(memory: Pyramid) -> None:
-    queries, _ = proposals(30)(memory)
+def test_there_are_at_most_as_many_queries_as_tokens(memory: Pyramid) -> None:
+    queries, _ = proposals(31)(memory)
+    assert queries.reference.shape[1] == 30
     assert queries.reference.isfinite().all()
-    with pytest.raises(ValueError, match="31 queries were asked of 30 tokens; use larger images or fewer queries"):
-        proposals(31)(memory)
