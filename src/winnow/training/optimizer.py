@@ -12,6 +12,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .recipes import Recipe
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 OFFSETS = ("sampling_offsets", "reference_points")
 
 
@@ -50,7 +51,7 @@ def make_average(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
 
     Early on it follows closely: update n keeps 1 - n^-0.75 of it, until that reaches the recipe's decay.
     """
-    def follow(own: list[Tensor], new: list[Tensor], updates: Tensor | int) -> None:
+    def follow(own: Tensors, new: Tensors, updates: Tensor | int) -> None:
         if own[0].is_floating_point():
             decay = min(recipe.ema, 1 - (1 + int(updates)) ** -0.75)
             get_ema_multi_avg_fn(decay)(own, new, updates)
