@@ -83,6 +83,28 @@ def test_tokens_that_are_not_kept_are_still_read(memory: Pyramid) -> None:
 
 
 @pytest.mark.parametrize("sparse", [False, True])
+def test_each_layer_goes_on_from_what_the_one_before_wrote(memory: Pyramid, sparse: bool) -> None:
+    both = encoder(TopTokens(0.4, Given(torch.randn(2, 30))) if sparse else Everything())
+    first, second = Encoder(both.layers[:1], both.plan), Encoder(both.layers[1:], both.plan)
+    assert torch.allclose(both(memory).memory.values, second(first(memory).memory).memory.values, atol=1e-6)
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+def test_a_token_reads_around_its_own_place(sparse: bool) -> None:
+    memory = pyramid((8, 20), levels=1)
+    fresh = Encoder([EncoderLayer(DeformableAttention(8, 2, 1, 2), 8, 16, dropout=0.0)],
+                    TopTokens(1.0, RandomScorer()) if sparse else Everything())
+    values = memory.values.clone()
+    values[0, 15] += 1  # the first row's sixteenth
+    moved = changed(fresh(memory).memory, fresh(memory.with_values(values)).memory)[0].view(8, 20)
+    rows, columns = moved.nonzero().unbind(1)
+    assert moved[0, 15]
+    assert moved.sum() > 1  # fresh heads look two tokens far
+    assert rows.max() <= 3
+    assert columns.min() >= 12
+
+
+@pytest.mark.parametrize("sparse", [False, True])
 def test_a_padded_image_is_refined_as_if_it_were_alone(memory: Pyramid, sparse: bool) -> None:
     scores, inside = torch.randn(2, 30), ~memory.padding[1]
     refine = encoder(TopTokens(0.4, Given(scores)) if sparse else Everything())
