@@ -11,6 +11,7 @@ from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation
 from ..detector import Detector
+from ..errors import UsageError
 from ..inference.predictor import load
 from ..progress import Progress, console
 from .coco import Metrics, evaluate, predictions_to_coco
@@ -23,7 +24,10 @@ def detect_all(detector: Detector, data: CocoData, *, batch_size: int = 1, worke
     batches = loader(data, batch_size, train=False, workers=workers)
     with Progress("detecting", len(batches)) as progress:
         for batch, _, metas in batches:
-            found = detector.detect(batch.to(device), [meta.original for meta in metas], rho=rho)
+            try:
+                found = detector.detect(batch.to(device), [meta.original for meta in metas], rho=rho)
+            except ValueError as error:  # such as more tokens than learned positions
+                raise UsageError(str(error)) from error
             for boxes, meta in zip(found, metas, strict=True):
                 results += predictions_to_coco(boxes, meta.image_id, data.categories)
             progress.advance()
@@ -41,7 +45,7 @@ def validate_command(root: Path, split: str, *, model: str | None = None, detect
                      rho: float | None = None, batch_size: int = 1, workers: int = 0) -> Metrics:
     """`winnow val`: metrics of a model, or of a results file, on a split of a data folder."""
     folder = find_data(root)
-    console.print(folder.describe())
+    console.print(folder.describe(), markup=False)
     source = folder.split(split)
     if detections is not None:
         return evaluate(source.annotations, detections)
@@ -50,7 +54,7 @@ def validate_command(root: Path, split: str, *, model: str | None = None, detect
     predictor.check(0.0, rho)
     data = CocoData(source.annotations, source.images, evaluation(predictor.size, predictor.longest),
                     categories=predictor.categories)
-    console.print(data.describe())
+    console.print(data.describe(), markup=False)
     for line in data.problems.lines():
         console.print(line, style="yellow", markup=False)
     return validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho, device=predictor.device)

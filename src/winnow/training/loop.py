@@ -208,7 +208,7 @@ def forward(trainer: Trainer, batch: Batch, wanted: Sequence[Target]) -> Output:
     try:
         with trainer.accelerator.autocast():
             output: Output = trainer.model(batch.to(trainer.accelerator.device), wanted)
-    except ValueError as error:  # such as more queries than tokens
+    except ValueError as error:  # such as more tokens than learned positions
         raise UsageError(str(error)) from error
     return output
 
@@ -300,7 +300,7 @@ def go_on(trainer: Trainer) -> None:
             trainer.average.load_state_dict(state["average"])
         trainer.epoch, trainer.best = state["epoch"], state["best"]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
-        raise UsageError(f"{trainer.folder.state_path} does not fit this run ({str(error).splitlines()[0]}); "
+        raise UsageError(f"{trainer.folder.state_path} does not fit this run ({error!r:.150}); "
                          f"was it started with other data, or by another version?") from error
     if trainer.accelerator.is_main_process:
         trainer.folder.keep_history_before(trainer.epoch)

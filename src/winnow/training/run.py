@@ -114,8 +114,8 @@ class RunFolder:
         try:
             state: dict[str, Any] = torch.load(self.state_path, map_location="cpu", weights_only=True)
         except Exception as error:  # a broken file fails in many ways
-            raise UsageError(f"{self.state_path} can't be read ({str(error).splitlines()[0]}); the weights are whole: "
-                             f"start a new run from them with --init {self.last}") from error
+            raise UsageError(f"{self.state_path} can't be read ({error!r:.150}); the weights are files of their "
+                             f"own: start a new run from them with --init {self.last}") from error
         return state
 
 
