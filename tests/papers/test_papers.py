@@ -157,6 +157,17 @@ def test_efficient_detr_is_sparse_detr_that_keeps_every_token() -> None:
     assert torch.equal(sparse(batch).final.logits, efficient(batch).final.logits)
 
 
+@pytest.mark.parametrize(("paper", "settings", "refines"), [
+    ("deformable_detr", {}, False), ("deformable_detr", {"refine": True}, True),
+    ("deformable_detr", {"two_stage": True}, True), ("efficient_detr", {}, True), ("sparse_detr", {}, True)])
+def test_the_second_layer_looks_where_the_first_one_found(paper: str, settings: dict[str, Any], refines: bool) -> None:
+    detector, references = compose(paper, **settings), []
+    for layer in detector.decoder.layers:
+        layer.register_forward_pre_hook(lambda _, inputs: references.append(inputs[2]))
+    first = detector(batch_of((64, 96)), objects(1)).stages[-2].prediction.boxes
+    assert torch.equal(references[1], first if refines else references[0])
+
+
 def test_the_decoder_of_a_two_stage_model_starts_at_boxes_and_else_at_points() -> None:
     batch = batch_of((64, 96))
     for two_stage, width in ((True, 4), (False, 2)):
