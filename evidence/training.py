@@ -123,7 +123,7 @@ def pictures(name: str, folder: RunFolder, predictor: Predictor) -> list[str]:
     """A few held-out pictures with their kept tokens, small, as lines of the page."""
     from winnow.training.summary import sheet  # noqa: PLC0415  (draws with the same words as the run's own page)
 
-    source = find_data(Path(folder.config().data)).split("val")
+    source = find_data(Path(folder.config().data)).held_out()[1]
     lines = ["## What it sees", ""]
     for number in (1, 2, 3):
         path = source.images / f"val_{number * 7:05d}.jpg"

@@ -74,8 +74,9 @@ def find(name: str) -> Named:
     """The model of that name; a UsageError names the nearest ones."""
     if name in MODELS:
         return MODELS[name]
-    near = difflib.get_close_matches(name, MODELS, n=3) or sorted(MODELS)[:5]
-    raise UsageError(f"there is no model named {name!r}; did you mean {', '.join(near)}?")
+    near = difflib.get_close_matches(name, MODELS, n=3)
+    told = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(sorted(MODELS))}"
+    raise UsageError(f"there is no run folder, checkpoint or model named {name!r}; {told}")
 
 
 def build(paper: str, settings: Mapping[str, Any]) -> Detector:

@@ -135,6 +135,24 @@ def test_a_run_that_was_stopped_goes_on_as_if_it_never_was(whole, configure, no_
     assert all(torch.equal(ours["weights"][name], theirs["weights"][name]) for name in ours["weights"])
 
 
+def test_a_line_that_was_written_before_a_crash_is_not_written_twice(finished, configure, no_page):
+    finished.log({"epoch": 2})  # of an epoch whose state was never saved
+    train(configure(), resume=True)
+    assert [row["epoch"] for row in finished.history()] == [0, 1]
+
+
+def test_every_epoch_sees_the_images_in_another_order(configure, no_page, monkeypatch):
+    forward, seen = loop.forward, []
+
+    def watch(trainer, batch, wanted):
+        seen.append(batch.images.sum().item())
+        return forward(trainer, batch, wanted)
+
+    monkeypatch.setattr(loop, "forward", watch)
+    train(configure())
+    assert len(seen) == 6 and not set(seen[:3]) & set(seen[3:])
+
+
 def test_the_way_to_go_on_can_be_typed_as_it_stands(configure, no_page, monkeypatch, capsys):
     stop_in(monkeypatch, epoch=0)
     config = configure(out="my run [1]")

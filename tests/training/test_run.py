@@ -50,7 +50,7 @@ def test_a_folder_without_a_run_is_told(folder):
 
 def test_a_run_can_not_be_put_where_a_file_is(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(UsageError, match=r"config\.json could not be written"):
+    with pytest.raises(UsageError, match="is a file, not a folder"):
         RunFolder(tmp_path / "file").start(CONFIG)
 
 

@@ -41,14 +41,17 @@ def validate(detector: Detector, data: CocoData, *, batch_size: int = 1, workers
     return evaluate(data.ground_truth(), results)
 
 
-def validate_command(root: Path, split: str, *, model: str | None = None, detections: Path | None = None,
-                     rho: float | None = None, batch_size: int = 1, workers: int = 0) -> Metrics:
-    """`winnow val`: metrics of a model, or of a results file, on a split of a data folder."""
+def validate_command(root: Path, split: str | None, *, model: str | None = None, detections: Path | None = None,
+                     rho: float | None = None, batch_size: int = 1, workers: int = 0) -> tuple[Metrics, int]:
+    """`winnow val`: metrics of a model, or of a results file, on a split, and how much of the data was left out."""
     folder = find_data(root)
     console.print(folder.describe(), markup=False)
-    source = folder.split(split)
+    name, source = (split, folder.split(split)) if split else folder.held_out()
+    console.print(f"evaluating on the split {name}", markup=False)
     if detections is not None:
-        return evaluate(source.annotations, detections)
+        if rho is not None:
+            raise UsageError("--rho is for models; the detections of a file are what they are")
+        return evaluate(source.annotations, detections), 0
     assert model is not None
     predictor = load(model)
     predictor.check(0.0, rho)
@@ -57,4 +60,8 @@ def validate_command(root: Path, split: str, *, model: str | None = None, detect
     console.print(data.describe(), markup=False)
     for line in data.problems.lines():
         console.print(line, style="yellow", markup=False)
-    return validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho, device=predictor.device)
+    metrics = validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho,
+                       device=predictor.device)
+    for record in data.damaged:
+        console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)
+    return metrics, data.problems.count("error")

@@ -115,7 +115,9 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     source = data.split("train")
     train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
                          train=True)
-    source = data.split("val")
+    name, source = data.held_out()
+    console.print(f"evaluating on the split {name}" if source != data.split("train") else
+                  "there is no held-out split: evaluating on the images that it trains on")
     val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
                        categories=train_set.categories)
     for each in (train_set, val_set):
@@ -269,7 +271,7 @@ def evaluate(trainer: Trainer) -> Metrics:
 
 
 def save(trainer: Trainer, row: dict[str, Any]) -> None:
-    """Weights, the best so far, metrics, and the state to go on from."""
+    """Weights, the best so far, the state to go on from, and metrics; stopped in between, the epoch is run again."""
     if not trainer.accelerator.is_main_process:
         return
     recipe, folder = trainer.config.recipe, trainer.folder
@@ -281,12 +283,12 @@ def save(trainer: Trainer, row: dict[str, Any]) -> None:
     if row.get("AP") is not None and row["AP"] > trainer.best:
         trainer.best = row["AP"]
         checkpoints.save(folder.best, checkpoint)
-    folder.log(row)
     folder.save_state({
         "epoch": trainer.epoch, "best": trainer.best, "weights": trainer.detector.state_dict(),
         "optimizer": trainer.optimizer.state_dict(), "schedule": trainer.schedule.state_dict(),
-        "average": None if trainer.average is None else trainer.average.state_dict(),
+        "average": None if trainer.average is None else trainer.average.state_dict(), "row": row,
     })
+    folder.log(row)  # last: whoever sees the line may count on the state
 
 
 def go_on(trainer: Trainer) -> None:

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..files import replace_file
+from ..files import check_free, replace_file
 from .recipes import Recipe
 
 
@@ -58,7 +58,8 @@ class RunFolder:
         self.report = root / "report.html"
 
     def check_free(self) -> None:
-        """UsageError if the folder holds a run already."""
+        """UsageError if the folder holds a run already, or is none."""
+        check_free(self.config_path)
         if self.config_path.exists():
             raise UsageError(f"{self.root} holds a run already; go on with it by --resume, or choose another --out")
 
