@@ -155,7 +155,7 @@ def test_the_number_of_classes_is_the_data_s():
 
 
 def test_an_unknown_model_is_told_with_near_ones():
-    with pytest.raises(UsageError, match=r"no model named 'sparse-detr-tini'; did you mean sparse-detr-tiny"):
+    with pytest.raises(UsageError, match=r"model named 'sparse-detr-tini'; did you mean sparse-detr-tiny"):
         config(model="sparse-detr-tini")
 
 
