@@ -31,8 +31,8 @@ from winnow.evaluation.coco import Metrics
 from winnow.evaluation.validate import validate
 from winnow.inference.predictor import Predictor, load
 from winnow.progress import clock
-from winnow.settings import run_config
 from winnow.training.loop import shown, train
+from winnow.training.request import run_config
 from winnow.training.run import RunFolder
 
 ROOT = Path(__file__).parents[1]

@@ -11,7 +11,7 @@ import torch
 from winnow import models, papers
 from winnow.backbone import Backbone
 from winnow.errors import UsageError
-from winnow.structures import Size
+from winnow.sizes import Size
 from winnow.training.recipes import RECIPES
 
 from .tiny import SMALL, Patches, batch_of

@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from winnow.structures import Batch, Grid, Prediction, Pyramid, Size, Target, shrink_padding
+from winnow.sizes import Size
+from winnow.structures import Batch, Grid, Prediction, Pyramid, Target, shrink_padding
 
 SMALL = Size(width=64, heads=2, feedforward=16, encoder_layers=2, decoder_layers=2, encoder_points=1,
              decoder_points=1, dropout=0.0)

@@ -72,8 +72,8 @@ def train(data: Data,
           workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
           set_: Set = None) -> None:
     """Train a model on a folder of images and boxes."""
-    from .settings import free_folder, run_config  # noqa: PLC0415
     from .training.loop import train as run  # noqa: PLC0415
+    from .training.request import free_folder, run_config  # noqa: PLC0415
 
     if resume and out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")

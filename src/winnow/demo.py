@@ -9,8 +9,8 @@ from pathlib import Path
 from .data.generated import CLASSES, write_data
 from .errors import UsageError
 from .progress import Progress, clock, console
-from .settings import run_config
 from .training.loop import train
+from .training.request import run_config
 from .training.run import RunFolder
 
 TRAIN, HELD_OUT = 600, 100

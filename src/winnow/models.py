@@ -13,7 +13,7 @@ from . import papers
 from .backbone import Backbone
 from .detector import Detector
 from .errors import UsageError
-from .structures import Size
+from .sizes import Size
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from winnow.data.generated import Recipe, write_data
-from winnow.settings import run_config
+from winnow.training.request import run_config
 from winnow.training.run import RunConfig
 
 PICTURES = Recipe(width=96, height=64, objects=(1, 3), smallest=16, largest=60, straws=3, crumbs=3, empty=0.0)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from winnow.errors import UsageError
-from winnow.settings import run_config
 from winnow.training.recipes import Recipe
+from winnow.training.request import run_config
 from winnow.training.run import RunConfig, RunFolder
 
 

@@ -22,7 +22,7 @@ from ..positions import POSITIONS
 from ..proposals import ProposalProjection
 from ..queries import LearnedQueries, ProposalQueries, Start
 from ..selection import Everything
-from ..structures import Size
+from ..sizes import Size
 
 
 def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Backbone | nn.Module = "resnet50",

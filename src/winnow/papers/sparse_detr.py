@@ -21,7 +21,7 @@ from ..losses import Criterion
 from ..proposals import ProposalProjection
 from ..queries import ProposalQueries, Start
 from ..selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
-from ..structures import Size
+from ..sizes import Size
 from .deformable_detr import as_maps, decoder_layers, encoder_heads_of, encoder_layers, pyramid_neck
 from .keys import KEYS as FAMILY
 

@@ -271,7 +271,7 @@ def evaluate(trainer: Trainer) -> Metrics:
 
 
 def save(trainer: Trainer, row: dict[str, Any]) -> None:
-    """Weights, the best so far, the state to go on from, and metrics; stopped in between, the epoch is run again."""
+    """Weights, the best so far, the state to go on from, and metrics."""
     if not trainer.accelerator.is_main_process:
         return
     recipe, folder = trainer.config.recipe, trainer.folder
@@ -300,12 +300,13 @@ def go_on(trainer: Trainer) -> None:
         trainer.schedule.load_state_dict(state["schedule"])
         if trainer.average is not None:
             trainer.average.load_state_dict(state["average"])
-        trainer.epoch, trainer.best = state["epoch"], state["best"]
+        trainer.epoch, trainer.best, row = state["epoch"], state["best"], state["row"]
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{trainer.folder.state_path} does not fit this run ({error!r:.150}); "
                          f"was it started with other data, or by another version?") from error
     if trainer.accelerator.is_main_process:
-        trainer.folder.keep_history_before(trainer.epoch)
+        trainer.folder.keep_history_before(trainer.epoch - 1)
+        trainer.folder.log(row)  # a stop may have kept it from being written
     console.print(f"going on after epoch {trainer.epoch} of {trainer.config.recipe.epochs}, "
                   f"with the settings that the run was started with")
 

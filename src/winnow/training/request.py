@@ -10,12 +10,12 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from . import models, papers
-from .backbone import Backbone
-from .errors import UsageError
-from .structures import Size
-from .training.recipes import RECIPES, Recipe
-from .training.run import RunConfig
+from .. import models, papers
+from ..backbone import Backbone
+from ..errors import UsageError
+from ..sizes import Size
+from .recipes import RECIPES, Recipe
+from .run import RunConfig
 
 RECIPE, SIZE, BACKBONE = (get_type_hints(kind) for kind in (Recipe, Size, Backbone))
 BACKBONE.pop("name")  # that is what the key "backbone" gives

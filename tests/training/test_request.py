@@ -8,9 +8,9 @@ import pytest
 
 from winnow import models
 from winnow.errors import UsageError
-from winnow.settings import free_folder, parse, run_config
-from winnow.structures import Size
+from winnow.sizes import Size
 from winnow.training.recipes import RECIPES
+from winnow.training.request import free_folder, parse, run_config
 from winnow.training.run import RunConfig
 
 
