@@ -62,7 +62,7 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny sparse detector with random weights, for the pictures' classes."""
     settings = {"queries": 8, "classes": len(CLASSES), "separate_heads": False,
                 "backbone": {"name": "resnet", "options": {"base": 4, "blocks": [1, 1, 1, 1]}},
-                "size": {"width": 32, "heads": 2, "feedforward": 16, "encoder_layers": 1, "decoder_layers": 1}}
+                "size": {"width": 64, "heads": 2, "feedforward": 16, "encoder_layers": 1, "decoder_layers": 1}}
     path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
     torch.manual_seed(0)
     checkpoints.save(path, Checkpoint(models.build("sparse_detr", settings), "sparse_detr", settings,
