@@ -11,7 +11,7 @@ demo: $(READY)            ## train a small sparse detector and draw what it lear
 	$(BIN)/winnow demo
 
 test: $(READY)            ## all tests; says which were left out, and why
-	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal -rs
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -rs
 
 lint: $(READY)            ## style and types
 	$(BIN)/ruff check src tests evidence
@@ -30,7 +30,7 @@ $(READY): pyproject.toml constraints.txt
 	@began=$$(date +%s); \
 	echo "setting up $(VENV): torch and friends, a few minutes and about 5 GB the first time"; \
 	$(PYTHON) -m venv $(VENV) && \
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]' && \
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -c constraints.txt -e '.[dev]' && \
 	touch $(READY) && echo "set-up took $$(( $$(date +%s) - began )) s"
 
 clean:                    ## remove the environment and what tools left behind

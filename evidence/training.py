@@ -31,8 +31,8 @@ from winnow.evaluation.coco import Metrics
 from winnow.evaluation.validate import validate
 from winnow.inference.predictor import Predictor, load
 from winnow.progress import clock
-from winnow.settings import run_config
 from winnow.training.loop import shown, train
+from winnow.training.request import run_config
 from winnow.training.run import RunFolder
 
 ROOT = Path(__file__).parents[1]
@@ -123,7 +123,7 @@ def pictures(name: str, folder: RunFolder, predictor: Predictor) -> list[str]:
     """A few held-out pictures with their kept tokens, small, as lines of the page."""
     from winnow.training.summary import sheet  # noqa: PLC0415  (draws with the same words as the run's own page)
 
-    source = find_data(Path(folder.config().data)).split("val")
+    source = find_data(Path(folder.config().data)).held_out()[1]
     lines = ["## What it sees", ""]
     for number in (1, 2, 3):
         path = source.images / f"val_{number * 7:05d}.jpg"

@@ -8,6 +8,7 @@ A backbone is named as torchvision (ResNets) or timm (everything else) names it.
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -20,6 +21,8 @@ from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
+BOTTLENECKS = RESNETS[2:]  # torchvision dilates only these
 LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable"}
 
 
@@ -30,7 +33,7 @@ class Backbone:
     name      "resnet50", "swin_tiny_patch4_window7_224", or any other name that timm knows with feature maps;
               "resnet" is a bottleneck ResNet whose `base` width and `blocks` the options give
     scratch   learn everything, instead of freezing normalisation and the early stages
-    dilation  keep the last stage at half the stride (DC5; ResNets only)
+    dilation  keep the last stage at half the stride (DC5; ResNets with bottlenecks only)
     options   further arguments of the network's constructor
     """
 
@@ -51,19 +54,21 @@ class Backbone:
         if self.name == "resnet":
             return ResNetMaps(SizedResNet(**self.options, dilation=self.dilation, norm=norm), stages,
                               frozen=not self.scratch)
-        if self.name.startswith("resnet") and self.name[6:] in ("18", "34", "50", "101", "152") and not self.options:
+        if self.name in (BOTTLENECKS if self.dilation else RESNETS) and not self.options:
             stride = {"replace_stride_with_dilation": [False, False, True]} if self.dilation else {}
             return ResNetMaps(get_model(self.name, weights=None, norm_layer=norm, **stride), stages,
                               frozen=not self.scratch)
+        if not timm.is_model(self.name):
+            near = difflib.get_close_matches(self.name, timm.list_models(), n=3)
+            raise ValueError(f"there is no backbone named {self.name!r}; "
+                             + (f"did you mean {', '.join(near)}?" if near else "timm.list_models() has the names"))
         if self.dilation:
-            raise ValueError(f"dilation is defined for ResNets, not for {self.name}")
+            raise ValueError(f"dilation is defined for {', '.join(BOTTLENECKS)} and for a sized resnet, "
+                             f"not for {self.name}" + (" with options" if self.options else ""))
         if self.name.startswith("swin_"):
             net: Any = timm.create_model(self.name, num_classes=0, strict_img_size=False, always_partition=True,
                                     **{"drop_path_rate": 0.2} | self.options)
             return SwinMaps(net, stages, frozen=not self.scratch)
-        if not timm.is_model(self.name):
-            near = ", ".join(timm.list_models(f"*{self.name[:6]}*")[:5])
-            raise ValueError(f"timm knows no backbone {self.name!r}" + (f"; near it are {near}" if near else ""))
         return TimmMaps(timm.create_model(self.name, features_only=True, **self.options), stages,
                         frozen=not self.scratch)
 

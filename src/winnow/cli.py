@@ -6,37 +6,53 @@ Exit codes: 0 done, 1 the data or the result is not in order, 2 the call can't b
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from typer.core import TyperGroup
 
 from . import __version__
 from .errors import DataError, UsageError, WinnowError
+from .progress import console
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
+
+class Verbs(TyperGroup):
+    """Verbs that end with 130 when they are interrupted; typer's older versions end with 1."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the verb."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            raise typer.Exit(130) from None
+
+
+app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False,
                   context_settings={"help_option_names": ["-h", "--help"]},
                   help="Detection transformers that compute only the tokens that matter.")
 
 Model = Annotated[str, typer.Option("--model", "-m", help="Run folder, checkpoint, or name.")]
-Rho = Annotated[float | None, typer.Option(help="Share of the tokens to refine, above 0 and at most 1.")]
-Data = Annotated[Path, typer.Argument(help="Folder with COCO or Roboflow annotations.")]
+Rho = Annotated[float | None, typer.Option(min=0, max=1, help="Share of the tokens to refine, above 0.")]
+Data = Annotated[Path, typer.Argument(help="Folder with COCO or Roboflow data, or one annotation file.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write what is shown here, as JSON.")]
-Set = Annotated[list[str] | None, typer.Option("--set", help="Any setting, as key=value; may be repeated.")]
+Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...", help="Any settings, such as lr=1e-4.")]
 
 
 @app.callback()
-def root(debug: Annotated[bool, typer.Option(help="Show tracebacks.")] = False) -> None:
-    """Options of all verbs; --debug is looked up in `main`."""
+def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. May stand anywhere.")] = False) -> None:
+    """Options of all verbs; `main` takes --debug out before they are parsed."""
 
 
 @app.command()
 def demo(out: Annotated[Path, typer.Option(help="Run folder; an older demo there is replaced.")] = Path("runs/demo"),
          rho: Rho = None,
          epochs: Annotated[int | None, typer.Option(min=1)] = None,
-         seed: int = 0) -> None:
+         seed: Annotated[int, typer.Option(min=0, help="Of the pictures and of the training.")] = 0) -> None:
     """Learn to find shapes among straw, from nothing, and draw what was learned."""
     from .demo import run_demo  # noqa: PLC0415  (torch takes seconds to import; --help should not)
 
@@ -51,13 +67,13 @@ def train(data: Data,
           batch_size: Annotated[int | None, typer.Option(min=1, help="Images a step and process.")] = None,
           size: Annotated[int | None, typer.Option(min=32, help="Shorter side of the images, in pixels.")] = None,
           out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/MODEL-DATA.")] = None,
-          resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
+          resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as begun.")] = False,
           init: Annotated[Path | None, typer.Option(help="Weights to start from: a checkpoint, or a backbone.")] = None,
           workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
           set_: Set = None) -> None:
     """Train a model on a folder of images and boxes."""
-    from .settings import free_folder, run_config  # noqa: PLC0415
     from .training.loop import train as run  # noqa: PLC0415
+    from .training.request import free_folder, run_config  # noqa: PLC0415
 
     if resume and out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
@@ -68,28 +84,33 @@ def train(data: Data,
     config = run_config(str(data), model, out=str(folder), init=str(init) if init else None, workers=workers,
                         changes=changes, assignments=set_ or [])
     done = run(config, resume=resume)
-    Console(highlight=False).print(f"weights, metrics and report are in {done.root}")
+    console.print(f"weights, metrics and report are in {done.root}", markup=False)
 
 
 @app.command()
 def val(data: Data,
         model: Annotated[str | None, typer.Option("--model", "-m", help="Run folder, checkpoint, or name.")] = None,
         detections: Annotated[Path | None, typer.Option(help="Evaluate this COCO results file instead.")] = None,
-        split: Annotated[str, typer.Option(help="Which split to evaluate on.")] = "val",
+        split: Annotated[str | None, typer.Option(help="Which split; by default val, or test without one.")] = None,
         rho: Rho = None,
-        batch_size: Annotated[int, typer.Option(min=1)] = 1,
+        batch_size: Annotated[int, typer.Option(min=1, help="Images at once; 1 leaves out all padding.")] = 1,
         workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
         json_file: JsonFile = None) -> None:
     """COCO metrics of a model, or of a results file."""
     from .evaluation.validate import validate_command  # noqa: PLC0415
+    from .files import check_free  # noqa: PLC0415
 
     if (model is None) == (detections is None):
         raise UsageError("val takes either --model or --detections")
-    metrics = validate_command(data, split, model=model, detections=detections, rho=rho, batch_size=batch_size,
-                               workers=workers)
+    if json_file:
+        check_free(json_file)
+    metrics, left_out = validate_command(data, split, model=model, detections=detections, rho=rho,
+                                         batch_size=batch_size, workers=workers)
     Console(highlight=False).print(metrics.table(per_class=True))
     if json_file:
         write_json(json_file, metrics.as_dict())
+    if left_out:
+        raise DataError(f"{left_out} things in the data could not be used, see above; the figures are of the rest")
 
 
 @app.command()
@@ -135,18 +156,29 @@ def write_json(path: Path, content: object) -> None:
     replace_file(path, lambda part: part.write_text(json.dumps(content, indent=2)))
 
 
-def main() -> None:
-    """Run the command line; errors that a message explains end without a traceback."""
-    debug = "--debug" in sys.argv
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; errors that a message explains end without a traceback."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        app()
-    except WinnowError as error:
-        if debug:
+        app(spread([word for word in words if word != "--debug"]), prog_name="winnow")
+    except (WinnowError, FloatingPointError) as error:
+        if "--debug" in words:
             raise
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"winnow: {error}", markup=False)
-        sys.exit(1 if isinstance(error, DataError) else 2)
-    except KeyboardInterrupt:
-        sys.exit(130)
+        sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def spread(words: Sequence[str]) -> list[str]:
+    """`--set a=1 b=2` as `--set a=1 --set b=2`, the form that the parser knows."""
+    known: list[str] = []
+    among = False
+    for word in words:
+        setting = re.match(r"\s*\w+\s*=", word) is not None
+        if among and setting and known[-1] != "--set":
+            known.append("--set")
+        known.append(word)
+        among = word == "--set" or word.startswith("--set=") or (among and setting)
+    return known
 
 
 if __name__ == "__main__":

@@ -9,10 +9,9 @@ from pathlib import Path
 from .data.generated import CLASSES, write_data
 from .errors import UsageError
 from .progress import Progress, clock, console
-from .settings import run_config
 from .training.loop import train
+from .training.request import run_config
 from .training.run import RunFolder
-from .training.summary import summarise
 
 TRAIN, HELD_OUT = 600, 100
 SIZE, EPOCHS = 144, 9  # what two CPU cores learn from in about five minutes
@@ -21,21 +20,18 @@ SIZE, EPOCHS = 144, 9  # what two CPU cores learn from in about five minutes
 def run_demo(out: Path, *, rho: float | None = None, epochs: int | None = None, seed: int = 0) -> Path:
     """Make pictures, train sparse-detr-tiny on them, evaluate it, and write the page; returns the run folder."""
     began = time.monotonic()
+    config = run_config(str(out / "data"), "sparse-detr-tiny", out=str(out),
+                        changes={"rho": rho, "epochs": epochs or EPOCHS, "seed": seed, "size": SIZE,
+                                 "evaluate_every": 3})
     clear(out)
-    console.print(f"[bold]1/3[/] drawing {TRAIN + HELD_OUT} pictures of {len(CLASSES)} shapes among straw")
+    console.print(f"[bold]1/2[/] drawing {TRAIN + HELD_OUT} pictures of {len(CLASSES)} shapes among straw")
     with Progress("drawing", TRAIN + HELD_OUT) as progress:
-        data = write_data(out / "data", train=TRAIN, val=HELD_OUT, seed=seed,
-                          progress=progress.advance)
-    console.print("[bold]2/3[/] learning to find them, from random weights")
-    folder = train(run_config(str(data), "sparse-detr-tiny", out=str(out),
-                              changes={"rho": rho, "epochs": epochs or EPOCHS, "seed": seed, "size": SIZE,
-                                       "evaluate_every": 3}))
-    console.print("[bold]3/3[/] drawing what it learned")
-    page = summarise(folder, title="Shapes among straw")
+        write_data(out / "data", train=TRAIN, val=HELD_OUT, seed=seed, progress=progress.advance)
+    console.print("[bold]2/2[/] learning to find them, from random weights, and drawing what was learned")
+    folder = train(config, title="Shapes among straw")
     best = max((row for row in folder.history() if row.get("AP") is not None), key=lambda row: row["AP"])
     console.print(f"AP50 {best['AP50']:.3f}, AP {best['AP']:.3f} on {HELD_OUT} held-out pictures, after "
                   f"{clock(time.monotonic() - began)}")
-    console.print(f"look at it: {page}")
     return out
 
 
@@ -44,8 +40,8 @@ def clear(out: Path) -> None:
     folder = RunFolder(out)
     if not out.exists():
         return
-    if any(out.iterdir()) and not (out / "data" / "made_from.json").is_file():
-        raise UsageError(f"{out} holds something that is not a demo; choose another folder with --out")
+    if not out.is_dir() or (any(out.iterdir()) and not (out / "data" / "made_from.json").is_file()):
+        raise UsageError(f"{out} is, or holds, something that is not a demo; choose another folder with --out")
     for path in (folder.config_path, folder.metrics_path, folder.state_path, folder.report):
         path.unlink(missing_ok=True)
     shutil.rmtree(folder.best.parent, ignore_errors=True)

@@ -83,8 +83,9 @@ class Denoiser(nn.Module):
         boxes = self._jitter(boxes.view(batch, groups, 2, widest, 4)).view(batch, slots, 4)
         group = torch.arange(slots, device=device) // (2 * widest)
         hidden_from = group[:, None] != group
-        return Noise(Queries(self.label(labels), boxes, self.place(encode_boxes(boxes)), hidden_from),
-                     matches, groups)
+        content = self.label(labels)
+        position = self.place(encode_boxes(boxes))[..., : content.shape[-1]]  # the rest, if any, would be contents
+        return Noise(Queries(content, boxes, position, hidden_from), matches, groups)
 
     def _jitter(self, boxes: Tensor) -> Tensor:
         """Move corners by up to half a box for positives, by half to a whole one for negatives."""

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TypeVar
+
+Value = TypeVar("Value")
 
 
 class WinnowError(Exception):
@@ -15,6 +18,13 @@ class UsageError(WinnowError):
 
 class DataError(WinnowError):
     """The data is not in order: a broken image, a wrong annotation. Exit code 1."""
+
+
+def one_of(choices: Mapping[str, Value], name: str, what: str) -> Value:
+    """The choice of that name; a ValueError tells which there are."""
+    if name not in choices:
+        raise ValueError(f"{what} is one of {', '.join(choices)}, got {name!r}")
+    return choices[name]
 
 
 def few(names: Iterable[str], most: int = 3) -> str:

@@ -12,6 +12,15 @@ from safetensors import SafetensorError
 from .errors import UsageError
 
 
+def check_free(path: Path) -> None:
+    """UsageError where a file could not be written later: a folder has its name, or a file that of its folder."""
+    if path.is_dir():
+        raise UsageError(f"{path} is a folder; name a file")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise UsageError(f"{path} can't be written: {above} is a file, not a folder")
+
+
 def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Let `write` fill a new file, then put it in the place of `path` at once.
 

@@ -12,8 +12,9 @@ from torch import nn
 
 from . import papers
 from .backbone import Backbone
+from .errors import UsageError
 from .interface import BaseDetector
-from .structures import Size
+from .sizes import Size
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,21 @@ MODELS: dict[str, Named] = {model.name: model for model in [
 
 
 def find(name: str) -> Named:
-    """The model of that name; a ValueError names the nearest ones."""
+    """The model of that name; a UsageError names the nearest ones."""
     if name in MODELS:
         return MODELS[name]
-    near = difflib.get_close_matches(name, MODELS, n=3) or sorted(MODELS)[:5]
-    raise ValueError(f"there is no model named {name!r}; did you mean {', '.join(near)}?")
+    near = difflib.get_close_matches(name, MODELS, n=3)
+    told = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(sorted(MODELS))}"
+    raise UsageError(f"there is no run folder, checkpoint or model named {name!r}; {told}")
 
 
 def build(paper: str, settings: Mapping[str, Any]) -> BaseDetector:
-    """A detector with random weights from a paper's name and its settings as plain data."""
+    """A detector with random weights from a paper's name and its settings as plain data.
+
+    Raises UsageError where there is no such paper, or where its parts can't be made from the settings.
+    """
     if paper not in papers.__all__:
-        raise ValueError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
+        raise UsageError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
     arguments = dict(settings)
     try:
         if isinstance(arguments.get("size"), Mapping):
@@ -99,8 +104,8 @@ def build(paper: str, settings: Mapping[str, Any]) -> BaseDetector:
         if isinstance(arguments.get("backbone"), Mapping):
             arguments["backbone"] = Backbone(**arguments["backbone"])
         detector: BaseDetector = getattr(papers, paper)(**arguments)
-    except TypeError as error:
-        raise ValueError(f"{paper} does not take these settings: {error}") from error
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # of torch and timm too
+        raise UsageError(f"{paper} can't be built from these settings: {error}") from error
     return detector
 
 

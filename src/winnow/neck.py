@@ -10,6 +10,8 @@ from torch import Tensor, nn
 from .positions import SinePositions
 from .structures import Batch, Grid, Pyramid, shrink_padding
 
+GROUPS = 32  # of channels that are normalised together
+
 
 class Neck(nn.Module):
     """Project each map to `width`, and stride further maps from the last (Zhu et al., 2021, A.2)."""
@@ -19,6 +21,8 @@ class Neck(nn.Module):
         super().__init__()
         if levels < len(channels):
             raise ValueError(f"{levels} levels can't hold {len(channels)} maps; ask the backbone for fewer stages")
+        if width % GROUPS:
+            raise ValueError(f"width must be a multiple of {GROUPS}, the groups of its norms, got {width}")
         more = levels - len(channels)
         self.project = nn.ModuleList(self._projection(c, width, 1) for c in channels)
         self.shrink = nn.ModuleList(self._projection(c, width, 3) for c in ([channels[-1]] + [width] * more)[:more])
@@ -31,7 +35,7 @@ class Neck(nn.Module):
         nn.init.xavier_uniform_(conv.weight)
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)
-        return nn.Sequential(conv, nn.GroupNorm(32, width))
+        return nn.Sequential(conv, nn.GroupNorm(GROUPS, width))
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> Pyramid:
         """Maps (B, C_l, H_l, W_l), finest first, of a batch -> its pyramid."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)  # lines of a log are as long as they are
 
 
 class Progress:
@@ -19,8 +19,9 @@ class Progress:
         self.what, self.total, self.every = what, total, every
         self.start, self.done, self.note = start, start, ""
         self.began = self.told = time.monotonic()
-        self.bar = Bar(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-                       TextColumn("left"), TimeRemainingColumn(), TextColumn("{task.fields[note]}"),
+        self.bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+                       TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                       TextColumn("{task.fields[note]}", markup=False),
                        console=console, disable=not console.is_terminal)
         self.task = self.bar.add_task(what, total=total, completed=start, note="")
 
@@ -46,7 +47,8 @@ class Progress:
         self.told = time.monotonic()
         spent = self.told - self.began
         left = spent / max(self.done - self.start, 1) * (self.total - self.done)
-        console.print(f"{self.what} {self.done}/{self.total}, {clock(spent)} gone, {clock(left)} left  {self.note}")
+        console.print(f"{self.what} {self.done}/{self.total}, {clock(spent)} gone, {clock(left)} left  {self.note}",
+                      markup=False)
 
 
 def clock(seconds: float) -> str:

@@ -7,6 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .errors import one_of
 from .heads import Head
 from .mlp import start_xavier
 from .positions import encode_boxes
@@ -63,16 +64,16 @@ class ProposalQueries(nn.Module):
         super().__init__()
         self.count, self.start, self.specific = count, start, specific
         self.head, self.project = head, project
-        out = 2 * width if start == "box" else width
+        out = one_of({"box": 2 * width, "memory": width}, start, "the start of queries")
         self.place = nn.Sequential(nn.Linear(512, out), nn.LayerNorm(out))
         start_xavier(self.place[0])
 
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
-        """Queries at the best proposals (their boxes carry no gradient), and all proposals if supervised."""
+        """Queries at the best proposals (their boxes carry no gradient), and all proposals if supervised.
+
+        An image of fewer tokens than queries, such as a thin strip, gives a query for each token.
+        """
         tokens, anchors = self.project(memory.values, memory.grid), memory.grid.anchors
-        if self.count > tokens.shape[1]:
-            raise ValueError(f"{self.count} queries were asked of {tokens.shape[1]} tokens; "
-                             f"use larger images or fewer queries")
         if supervised:
             every = self.head.propose(tokens, anchors)
             best = self._best(every.logits)
@@ -91,7 +92,7 @@ class ProposalQueries(nn.Module):
 
     def _best(self, logits: Tensor) -> Tensor:
         scores = logits.amax(-1) if self.specific else logits[..., 0]
-        return scores.topk(self.count, 1).indices
+        return scores.topk(min(self.count, scores.shape[1]), 1).indices
 
 
 def _rows(x: Tensor, index: Tensor) -> Tensor:

@@ -65,12 +65,13 @@ class TopTokens(nn.Module):
     def forward(self, memory: Pyramid, layers: int, *, supervised: bool = False, rho: float | None = None) -> Planned:
         """Rank the tokens once, for all layers; `rho` replaces the plan's own share."""
         scores, stages = self.scorer(memory, supervised=supervised)
-        # Padding ranks last. As in the reference, its gradient flows to the lowest score.
+        # As in the reference, padding has the lowest score, and its gradient flows there. It ranks behind equals, too.
         scores = torch.where(memory.padding, scores.min(), scores)
         inside = torch.tensor(memory.grid.counts)
-        counts = (inside * (self.rho if rho is None else share_of_tokens(rho))).int() + 1
-        most = min(int(counts.max()), scores.shape[1])
-        index = scores.detach().sort(dim=1, descending=True, stable=True).indices[:, :most]
+        counts = ((inside * (self.rho if rho is None else share_of_tokens(rho))).int() + 1).minimum(inside)
+        most = int(counts.max())
+        ranks = scores.detach().masked_fill(memory.padding, -torch.inf)
+        index = ranks.sort(dim=1, descending=True, stable=True).indices[:, :most]
         chosen = (torch.arange(most) < counts[:, None]).to(index.device)
         selection = Selection(index, chosen, scores)
         return Planned([selection] * layers, selection, stages)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -16,25 +15,6 @@ from torch import Tensor
 
 Shapes = tuple[tuple[int, int], ...]
 Matches = list[tuple[Tensor, Tensor]]  # per image: indices of queries, and of the objects they pair with
-
-
-@dataclass(frozen=True)
-class Size:
-    """The dimensions that every transformer detector here shares; defaults are Deformable DETR's.
-
-    positions  how a token knows its place: fixed "sine" waves, or vectors "learned" for maps of up to 50 x 50
-    """
-
-    width: int = 256
-    heads: int = 8
-    feedforward: int = 1024
-    encoder_layers: int = 6
-    decoder_layers: int = 6
-    encoder_points: int = 4
-    decoder_points: int = 4
-    levels: int = 4
-    dropout: float = 0.1
-    positions: Literal["sine", "learned"] = "sine"
 
 
 @dataclass(frozen=True)

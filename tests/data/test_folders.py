@@ -58,9 +58,11 @@ def test_images_are_looked_for_beside_an_annotation_file(tmp_path, folder):
     assert find_data(root / "annotations" / "instances_val2017.json").split("val").images == root / folder
 
 
-def test_test_stands_in_for_a_missing_val_but_nothing_for_train(tmp_path):
+def test_evaluation_takes_test_where_there_is_no_val_but_no_split_stands_in_unasked(tmp_path):
     found = find_data(touch(tmp_path, "annotations/instances_test.json", "images"))
-    assert found.split("val") == found.split("test")
+    assert found.held_out() == ("test", found.split("test"))
+    with pytest.raises(UsageError, match="no split 'val'; it has test"):
+        found.split("val")
     with pytest.raises(UsageError, match="no split 'train'; it has test"):
         found.split("train")
 

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from winnow import models
 from winnow.detector import Detector
-from winnow.structures import Batch, Size, Target
+from winnow.sizes import Size
+from winnow.structures import Batch, Target
 from winnow.weights.renaming import ROWS, Layout
 
 SHARED = Path(os.environ.get("WINNOW_SHARED", Path(__file__).parents[3] / "shared"))

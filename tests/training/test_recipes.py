@@ -1,45 +1,37 @@
-"""Recipes by name, and what they make of optimizer and schedule."""
-
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
-import torch
-from torch import nn
 
+from winnow import models
 from winnow.errors import UsageError
-from winnow.settings import run_config
-from winnow.training.optimizer import make_optimizer, make_schedule
 from winnow.training.recipes import RECIPES, Recipe
 
 
-def rates(recipe: Recipe, steps: int) -> list[float]:
-    """The rate of each step of epochs of one step."""
-    optimizer = make_optimizer(nn.Linear(1, 1), recipe)
-    schedule = make_schedule(optimizer, recipe, 1)
-    found = []
-    for _ in range(steps):
-        found.append(schedule.get_last_lr()[0])
-        optimizer.step()
-        schedule.step()
-    return found
+def test_the_reference_recipe_is_the_paper_s():
+    """Zhu et al. (2021), A.4, and Roh et al. (2022), 4.1; eight processes with two images each."""
+    assert RECIPES["deformable"] == Recipe(
+        epochs=50, batch_size=2, accumulate=1, reference_batch=16, lr=2e-4, backbone_lr=2e-5, offsets_lr=2e-5,
+        weight_decay=1e-4, schedule="drop", drop_epoch=40, warmup=0, clip=0.1, ema=0.0, precision="no", size=800,
+        longest=1333, augmentation="reference", evaluate_every=1, seed=42)
 
 
-def test_rates_may_drop_more_than_once() -> None:
-    recipe = replace(RECIPES["faster-rcnn"], drop_epoch=(2, 3), lr=1.0, warmup=0)
-    assert rates(recipe, 4) == pytest.approx([1, 1, 0.1, 0.01])
-    assert rates(replace(recipe, drop_epoch=1), 3) == pytest.approx([1, 0.1, 0.1])
+def test_every_model_names_a_recipe():
+    assert {model.recipe for model in models.MODELS.values()} <= set(RECIPES)
 
 
-def test_the_optimizer_is_the_recipes() -> None:
-    assert isinstance(make_optimizer(nn.Linear(1, 1), RECIPES["faster-rcnn"]), torch.optim.SGD)
-    assert isinstance(make_optimizer(nn.Linear(1, 1), RECIPES["detr"]), torch.optim.AdamW)
+def test_a_recipe_can_not_be_changed_by_accident():
+    with pytest.raises(AttributeError):
+        RECIPES["small"].lr = 1.0  # type: ignore[misc]
 
 
-def test_another_recipe_may_be_named_and_changed() -> None:
-    config = run_config("data", "detr-r50", out="run", assignments=["recipe=detr-50", "lr=1e-3", "width=128"])
-    assert (config.recipe.epochs, config.recipe.drop_epoch, config.recipe.lr) == (50, 40, 1e-3)
-    assert (config.settings["size"]["width"], config.settings["size"]["feedforward"]) == (128, 2048)
-    with pytest.raises(UsageError, match="no recipe 'dter'"):
-        run_config("data", "detr-r50", out="run", assignments=["recipe=dter"])
+@pytest.mark.parametrize(("name", "value", "told"), [
+    ("epochs", 0, "epochs must be at least 1, got 0"), ("warmup", -1, "warmup must be at least 0"),
+    ("lr", math.nan, "lr must be at least 0, got nan"), ("ema", 1.0, "ema is a decay below 1, got 1"),
+    ("drop_epoch", (16, -2), "drop_epoch must be at least 0"),
+])
+def test_a_recipe_that_makes_no_sense_is_refused(name, value, told):
+    with pytest.raises(UsageError, match=told):
+        replace(Recipe(), **{name: value})

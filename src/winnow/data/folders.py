@@ -10,7 +10,6 @@ from pathlib import Path
 from winnow.errors import UsageError
 
 ALIASES = {"valid": "val", "validation": "val", "testing": "test", "training": "train"}
-STAND_INS = {"val": ("test",), "test": ("val",)}  # what else serves for evaluation, in this order
 LOOKED_FOR = (
     "annotations/instances_train2017.json with train2017/ (COCO)",
     "annotations/instances_train.json with images/",
@@ -37,19 +36,23 @@ class DataFolder:
     left_out: tuple[str, ...] = ()  # annotation files that can't be used, and why
 
     def split(self, name: str) -> SplitSource:
-        """The split of this name, or what stands in for it: test for val, val for test, a lone annotation file for any.
+        """The split of this name, or a lone annotation file for any.
 
         Raises:
             UsageError: if there is none; the message names those that exist.
 
         """
         wanted = ALIASES.get(name, name)
-        for candidate in (wanted, *STAND_INS.get(wanted, ())):
-            if candidate in self.splits:
-                return self.splits[candidate]
+        if wanted in self.splits:
+            return self.splits[wanted]
         if self.root.is_file():
             return next(iter(self.splits.values()))
         raise UsageError(f"{self.root} has no split {name!r}; it has {', '.join(self.splits)}")
+
+    def held_out(self) -> tuple[str, SplitSource]:
+        """The split to evaluate on, with its name: val, or test where there is none, or a lone annotation file."""
+        name = next((each for each in ("val", "test") if each in self.splits), "val")
+        return name, self.split(name)
 
     def describe(self) -> str:
         """What was found, one line for each split."""

@@ -54,29 +54,47 @@ def write_data(root: Path, *, train: int = 600, val: int = 100, seed: int = 0, r
 
     The same arguments give the same files; a folder that was made from them already is left as it is.
     """
-    wanted = {"train": train, "val": val, "seed": seed, "recipe": repr(recipe)}
+    wanted = {"train": train, "val": val, "seed": seed, "recipe": repr(recipe), "classes": list(CLASSES)}
     mark = root / "made_from.json"
-    if mark.is_file() and json.loads(mark.read_text()) == wanted:
+    if _content(mark) == wanted | {"complete": True}:
         return root
+    if mark.is_file():  # ours, so what is left of it may go
+        for picture in (root / "images").glob("*.jpg"):
+            picture.unlink()
     for folder in ("images", "annotations"):
         (root / folder).mkdir(parents=True, exist_ok=True)
+    mark.write_text(json.dumps(wanted | {"complete": False}))
     for split, count in (("train", train), ("val", val)):
-        images: list[dict[str, Any]] = []
-        annotations: list[dict[str, Any]] = []
-        for i in range(count):
-            drawn = draw(np.random.default_rng((seed, split == "val", i)), recipe)
-            name = f"{split}_{i:05d}.jpg"
-            drawn.image.save(root / "images" / name, quality=90)
-            images.append({"id": i + 1, "file_name": name, "width": recipe.width, "height": recipe.height})
-            annotations += [{"id": len(annotations) + n + 1, "image_id": i + 1, "category_id": label + 1, "bbox": box,
-                             "area": box[2] * box[3], "iscrowd": 0}
-                            for n, (label, box) in enumerate(zip(drawn.labels, drawn.boxes, strict=True))]
-            progress()
-        categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
-        content = {"images": images, "annotations": annotations, "categories": categories}
+        content = _write_pictures(root / "images", split, count, seed, recipe, progress)
         (root / "annotations" / f"instances_{split}.json").write_text(json.dumps(content))
-    mark.write_text(json.dumps(wanted))
+    mark.write_text(json.dumps(wanted | {"complete": True}))
     return root
+
+
+def _content(mark: Path) -> object:
+    """What a folder was made from; None where that can't be read."""
+    try:
+        return json.loads(mark.read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _write_pictures(folder: Path, split: str, count: int, seed: int, recipe: Recipe,
+                    progress: Callable[[], None]) -> dict[str, Any]:
+    """Draw the pictures of a split into a folder; returns their annotations in COCO's form."""
+    images: list[dict[str, Any]] = []
+    annotations: list[dict[str, Any]] = []
+    for i in range(count):
+        drawn = draw(np.random.default_rng((seed, split == "val", i)), recipe)
+        name = f"{split}_{i:05d}.jpg"
+        drawn.image.save(folder / name, quality=90)
+        images.append({"id": i + 1, "file_name": name, "width": recipe.width, "height": recipe.height})
+        annotations += [{"id": len(annotations) + n + 1, "image_id": i + 1, "category_id": label + 1, "bbox": box,
+                         "area": box[2] * box[3], "iscrowd": 0}
+                        for n, (label, box) in enumerate(zip(drawn.labels, drawn.boxes, strict=True))]
+        progress()
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(CLASSES)]
+    return {"images": images, "annotations": annotations, "categories": categories}
 
 
 def draw(rng: np.random.Generator, recipe: Recipe = Recipe()) -> Drawn:

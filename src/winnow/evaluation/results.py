@@ -23,6 +23,7 @@ class Truth:
     images: frozenset[int]
     categories: dict[int, str]  # names by id
     annotations: list[Entry]    # id image_id category_id bbox area iscrowd
+    names: dict[str, int]       # images by their file's name
     notes: tuple[str, ...] = ()
 
 
@@ -62,7 +63,8 @@ def read_truth(source: Path | Mapping[str, Any]) -> Truth:
     guessed = sum("area" not in entry for entry in content["annotations"])
     if guessed:
         notes.append(f"{guessed} annotations have no area; width times height stands in for it")
-    return Truth(images, categories, annotations, tuple(notes))
+    names = {Path(str(image["file_name"])).name: image["id"] for image in content["images"] if "file_name" in image}
+    return Truth(images, categories, annotations, names, tuple(notes))
 
 
 def read_detections(source: Path | Sequence[Mapping[str, Any]], truth: Truth,
@@ -74,6 +76,8 @@ def read_detections(source: Path | Sequence[Mapping[str, Any]], truth: Truth,
     """
     content = _load(source) if isinstance(source, str | Path) else source
     where = str(source) if isinstance(source, str | Path) else "the detections"
+    if isinstance(content, Mapping) and isinstance(content.get("results"), list):
+        content = [_numbered(entry, truth) for entry in content["results"]]
     if isinstance(content, Mapping) or not isinstance(content, Sequence):
         kind = "an object" if isinstance(content, Mapping) else type(content).__name__
         raise DataError(f"{where}: expected a list of COCO results, got {kind}; each result has image_id, "
@@ -94,6 +98,14 @@ def read_detections(source: Path | Sequence[Mapping[str, Any]], truth: Truth,
         notes.append(f"{len(within) - len(known)} detections of {len(unknown)} categories that the ground truth does "
                      f"not list left out (ids {_some(unknown)})")
     return Detections(known, tuple(notes))
+
+
+def _numbered(entry: Any, truth: Truth) -> Any:
+    """A result of `winnow predict`, which knows its image's file only, with the image's id where the name is known."""
+    if not isinstance(entry, Mapping) or "file_name" not in entry:
+        return entry
+    number = truth.names.get(Path(str(entry["file_name"])).name)
+    return entry if number is None else {**entry, "image_id": number}
 
 
 def _load(path: Path | str) -> Any:

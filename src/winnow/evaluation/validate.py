@@ -10,6 +10,7 @@ from ..data.batching import loader
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation
+from ..errors import UsageError
 from ..inference.predictor import load
 from ..interface import BaseDetector
 from ..progress import Progress, console
@@ -23,7 +24,10 @@ def detect_all(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, w
     batches = loader(data, batch_size, train=False, workers=workers)
     with Progress("detecting", len(batches)) as progress:
         for batch, _, metas in batches:
-            found = detector.detect(batch.to(device), [meta.original for meta in metas], rho=rho)
+            try:
+                found = detector.detect(batch.to(device), [meta.original for meta in metas], rho=rho)
+            except ValueError as error:  # such as more tokens than learned positions
+                raise UsageError(str(error)) from error
             for boxes, meta in zip(found, metas, strict=True):
                 results += predictions_to_coco(boxes, meta.image_id, data.categories)
             progress.advance()
@@ -37,20 +41,27 @@ def validate(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, wor
     return evaluate(data.ground_truth(), results)
 
 
-def validate_command(root: Path, split: str, *, model: str | None = None, detections: Path | None = None,
-                     rho: float | None = None, batch_size: int = 1, workers: int = 0) -> Metrics:
-    """`winnow val`: metrics of a model, or of a results file, on a split of a data folder."""
+def validate_command(root: Path, split: str | None, *, model: str | None = None, detections: Path | None = None,
+                     rho: float | None = None, batch_size: int = 1, workers: int = 0) -> tuple[Metrics, int]:
+    """`winnow val`: metrics of a model, or of a results file, on a split, and how much of the data was left out."""
     folder = find_data(root)
-    console.print(folder.describe())
-    source = folder.split(split)
+    console.print(folder.describe(), markup=False)
+    name, source = (split, folder.split(split)) if split else folder.held_out()
+    console.print(f"evaluating on the split {name}", markup=False)
     if detections is not None:
-        return evaluate(source.annotations, detections)
+        if rho is not None:
+            raise UsageError("--rho is for models; the detections of a file are what they are")
+        return evaluate(source.annotations, detections), 0
     assert model is not None
     predictor = load(model)
     predictor.check(0.0, rho)
     data = CocoData(source.annotations, source.images, evaluation(predictor.size, predictor.longest),
                     categories=predictor.categories)
-    console.print(data.describe())
+    console.print(data.describe(), markup=False)
     for line in data.problems.lines():
         console.print(line, style="yellow", markup=False)
-    return validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho, device=predictor.device)
+    metrics = validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho,
+                       device=predictor.device)
+    for record in data.damaged:
+        console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)
+    return metrics, data.problems.count("error")

@@ -173,7 +173,7 @@ def load(model: str | Path, device: torch.device | str | None = None) -> Predict
                          f"give a checkpoint file (.safetensors) or a run folder instead")
     try:
         models.find(str(model))
-    except ValueError as error:
+    except UsageError as error:
         raise UsageError(f"there is no checkpoint or run folder {model}, and {error}") from error
     raise AssertionError("find knows the names of MODELS only")
 

@@ -79,22 +79,26 @@ def attention_on_kept(levels: Sequence[Level]) -> float | None:
 
 
 def token_figure(image: Image.Image, detections: sv.Detections, levels: Sequence[Level]) -> Image.Image:
-    """One sheet: detections, scores, kept tokens and decoder attention above, the kept tokens of each level below."""
+    """One sheet: detections and all levels combined above; below, the kept tokens and the scores of each level."""
     factor = PANEL / max(image.size)
     base = image.convert("RGB").resize([max(1, round(side * factor)) for side in image.size], Image.Resampling.LANCZOS)
     kept, total = sum(int(level.kept.sum()) for level in levels), sum(level.kept.size for level in levels)
+    scores = [_score(level, base.size) for level in levels]
     above = [
         (draw(base, scaled(detections, base.width / image.width)), "Detections", _count(len(detections), "object")),
-        (_heat(base, _best_score(levels, base.size)), "Token scores", "bright is high; best level of each place"),
+        (_heat(base, np.mean(scores, axis=0)), "Token scores", "mean of the levels, each on its own scale"),
         (_lit(base, _depth(levels, base.size)), "Kept tokens", f"{kept} of {total}; brighter on more levels"),
     ]
     share = attention_on_kept(levels)
     if share is not None:
         above.append((_heat(base, _attention(levels, base.size)), "Decoder attention",
                       f"{share:.0%} of it on kept tokens"))
-    below = [(_tiles(base, level.kept), f"Stride {level.stride}", level.kept_share) for level in levels]
+    below = [(_tiles(base, level.kept), f"Kept, stride {level.stride}", level.kept_share) for level in levels]
+    scored = [(_heat(base, score), f"Scores, stride {level.stride}",
+               f"{level.scores.min():.1f} (dark) to {level.scores.max():.1f} (bright)")
+              for level, score in zip(levels, scores, strict=True)]
     heading = f"{_percent(kept / total)} of the tokens did the encoder's work"
-    return _sheet(heading, [above, below], base.size)
+    return _sheet(heading, [above, below, scored], base.size)
 
 
 def _on_image(tokens: Tensor, grid: Grid, level: int, image: int) -> Map:
@@ -111,11 +115,15 @@ def _spread(values: Map, size: tuple[int, int], how: Image.Resampling = Image.Re
     return np.asarray(Image.fromarray(values).resize(size, how))
 
 
-def _best_score(levels: Sequence[Level], size: tuple[int, int]) -> Map:
-    """The highest score at each pixel, scaled to [0, 1] between the usual extremes."""
-    best = np.max([_spread(level.scores, size, Image.Resampling.BILINEAR) for level in levels], axis=0)
-    low, high = np.percentile(best, (1, 99.8))
-    return np.clip((best - low) / max(high - low, 1e-6), 0, 1)
+def _score(level: Level, size: tuple[int, int]) -> Map:
+    """A level's scores at each pixel, in [0, 1]."""
+    return _scaled(_spread(level.scores, size, Image.Resampling.BILINEAR))
+
+
+def _scaled(values: Map) -> Map:
+    """Values in [0, 1] between the usual extremes."""
+    low, high = np.percentile(values, (1, 99.8))
+    return np.clip((values - low) / max(high - low, 1e-6), 0, 1)
 
 
 def _attention(levels: Sequence[Level], size: tuple[int, int]) -> Map:

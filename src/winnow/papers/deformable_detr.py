@@ -14,6 +14,7 @@ from ..backbone import Backbone
 from ..decoder import Decoder, DecoderLayer
 from ..detector import Detector
 from ..encoder import Encoder, EncoderLayer
+from ..errors import one_of
 from ..heads import Head
 from ..losses import Criterion
 from ..neck import Neck
@@ -21,7 +22,7 @@ from ..positions import POSITIONS
 from ..proposals import ProposalProjection
 from ..queries import LearnedQueries, ProposalQueries, Start
 from ..selection import Everything
-from ..structures import Size
+from ..sizes import Size
 
 
 def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Backbone | nn.Module = "resnet50",
@@ -56,17 +57,17 @@ def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Ba
 def as_maps(backbone: str | Backbone | nn.Module, size: Size) -> Any:
     """A backbone by name, by description, or as it is: any module that gives maps and knows their `channels`.
 
-    One level reads the last stage only.
+    Fewer than three levels read the last stages only.
     """
     if isinstance(backbone, nn.Module):
         return backbone
     described = Backbone(backbone) if isinstance(backbone, str) else backbone
-    return described.build(stages=1 if size.levels == 1 else 3)
+    return described.build(stages=min(size.levels, 3))
 
 
 def pyramid_neck(maps: Any, size: Size) -> Neck:
     """Maps to a pyramid of the family's width and levels."""
-    return Neck(maps.channels, size.width, size.levels, POSITIONS[size.positions](size.width))
+    return Neck(maps.channels, size.width, size.levels, one_of(POSITIONS, size.positions, "positions")(size.width))
 
 
 def encoder_heads_of(size: Size, classes: int) -> list[Head]:

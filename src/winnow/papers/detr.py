@@ -19,7 +19,7 @@ from ..neck import PlainNeck
 from ..pollpool import AllTokens
 from ..positions import LearnedPositions, SinePositions
 from ..queries import LearnedPlaces
-from ..structures import Size
+from ..sizes import Size
 from .deformable_detr import as_maps
 from .keys import BACKBONE
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from ..backbone import Backbone
 from ..detector import Detector
-from ..structures import Size
+from ..sizes import Size
 from .sparse_detr import sparse_detr
 
 

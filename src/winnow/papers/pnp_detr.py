@@ -12,7 +12,7 @@ from ..backbone import Backbone
 from ..detector import Detector
 from ..losses import Criterion, MeanScore
 from ..pollpool import PollPool, PoolNet, ScoreNet
-from ..structures import Size
+from ..sizes import Size
 from .detr import KEYS as DETR
 from .detr import MATCHER, SIZE, dense_detector
 

@@ -15,12 +15,13 @@ from ..decoder import Decoder
 from ..denoising import Denoiser
 from ..detector import Detector
 from ..encoder import Encoder
+from ..errors import one_of
 from ..heads import Head
 from ..losses import Criterion, Saliency
 from ..proposals import ProposalProjection
 from ..queries import ProposalQueries, Start
 from ..selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
-from ..structures import Size
+from ..sizes import Size
 from .deformable_detr import as_maps, decoder_layers, encoder_heads_of, encoder_layers, pyramid_neck
 from .keys import KEYS as FAMILY
 
@@ -62,7 +63,7 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
         maps,
         pyramid_neck(maps, size),
         Encoder(encoder_layers(size),
-                plan=TopTokens(rho, scorers[scorer]()) if rho else Everything(),
+                plan=TopTokens(rho, one_of(scorers, scorer, "scorer")()) if rho else Everything(),
                 heads=encoder_heads_of(size, classes) if encoder_heads else [], copies=copies),
         proposals,
         Decoder(decoder_layers(size), heads, refine=True),

@@ -68,6 +68,7 @@ class RunReport:
     per_class   name -> "AP" and "AP50", shares in [0, 1], None where there was nothing to find
     gallery     held-out images: ground truth against detections
     tokens      sheets of kept tokens
+    held_out    whether the gallery's images took no part in training
     config      the effective configuration; nested mappings are shown with dotted names
     versions    of what ran, from `installed`
     seed        of the run
@@ -81,6 +82,7 @@ class RunReport:
     per_class: Mapping[str, Mapping[str, Share]] = field(default_factory=dict)
     gallery: Sequence[Picture] = ()
     tokens: Sequence[Picture] = ()
+    held_out: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)
     versions: Mapping[str, str] = field(default_factory=dict)
     seed: int | None = None
@@ -96,8 +98,8 @@ def write_report(path: Path, run: RunReport) -> Path:
 
 def render(run: RunReport) -> str:
     """The whole page as HTML."""
-    sections = (_numbers(run.numbers), _curves(run.history), _classes(run.per_class), _gallery(run.gallery),
-                _tokens(run.tokens), _steps(run.steps), _settings(run))
+    sections = (_numbers(run.numbers), _curves(run.history), _classes(run.per_class),
+                _gallery(run.gallery, run.held_out), _tokens(run.tokens), _steps(run.steps), _settings(run))
     template = Template(files("winnow.report").joinpath("page.html").read_text(encoding="utf-8"))
     return template.substitute(title=escape(run.title), summary=escape(run.summary),
                                body="\n".join(section for section in sections if section),
@@ -173,11 +175,13 @@ def _classes(per_class: Mapping[str, Mapping[str, Share]]) -> str:
                     f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>')
 
 
-def _gallery(pictures: Sequence[Picture]) -> str:
+def _gallery(pictures: Sequence[Picture], held_out: bool) -> str:
     if not pictures:
         return ""
-    return _section("Held-out images", "Ground truth on the left, detections with their scores on the right. "
-                                       "The model never saw these images while it learned.",
+    return _section("Held-out images" if held_out else "Training images",
+                    "Ground truth on the left, detections with their scores on the right. "
+                    + ("The model never saw these images while it learned." if held_out else
+                       "The model learned from these very images: the data has no held-out split."),
                     f'<div class="gallery">{"".join(map(_picture, pictures))}</div>')
 
 

@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import math
 import time
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
-from timm.utils import ModelEmaV3
 from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from .. import models
 from ..data.batching import Loader, loader
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation, training
+from ..errors import UsageError
 from ..evaluation.coco import Metrics
 from ..evaluation.validate import validate
 from ..interface import BaseDetector
 from ..losses import Losses
 from ..progress import Progress, clock, console
+from ..structures import Batch, Output, Target
 from ..weights import checkpoints, pretrained
 from ..weights.checkpoints import Checkpoint
-from .optimizer import make_optimizer, make_schedule
+from .optimizer import make_average, make_optimizer, make_schedule
+from .recipes import Recipe
 from .run import RunConfig, RunFolder
+from .summary import summarise
 
 
 @dataclass
@@ -41,7 +48,7 @@ class Trainer:
     model: nn.Module            # the detector as Accelerate wraps it
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
-    average: ModelEmaV3 | None
+    average: AveragedModel | None
     train: Loader
     train_data: CocoData
     val: CocoData
@@ -49,30 +56,29 @@ class Trainer:
     best: float = -1.0
 
 
-def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
-    """Run a recipe to its end, or go on with a run that was stopped."""
+def train(config: RunConfig, *, resume: bool = False, title: str | None = None) -> RunFolder:
+    """Run a recipe to its end, or go on with a run that was stopped; then write its page, under a title."""
     trainer = set_up(config, resume=resume)
     recipe, folder = trainer.config.recipe, trainer.folder
     total = recipe.epochs * len(trainer.train)
-    with Progress("training", total, start=trainer.epoch * len(trainer.train)) as progress:
+    with resumable(trainer), Progress("training", total, start=trainer.epoch * len(trainer.train)) as progress:
         for epoch in range(trainer.epoch, recipe.epochs):
             began, meter = time.monotonic(), Meter()
+            seed_all(recipe, epoch + 1)
             trainer.train.set_epoch(epoch)
             trainer.model.train()
-            for batch, targets, _ in trainer.train:
-                device = trainer.accelerator.device
-                wanted = [target.to(device) for target in targets]
-                with trainer.accelerator.accumulate(trainer.model):
-                    with trainer.accelerator.autocast():
-                        output = trainer.model(batch.to(device), wanted)
-                    losses = trainer.detector.criterion(output, wanted)
-                    trainer.accelerator.backward(finite(losses))
-                    if trainer.accelerator.sync_gradients:
-                        trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip)
+            for step, (batch, targets, _) in enumerate(trainer.train, start=1):
+                wanted = [target.to(trainer.accelerator.device) for target in targets]
+                update = step % recipe.accumulate == 0 or step == len(trainer.train)
+                with nullcontext() if update else trainer.accelerator.no_sync(trainer.model):
+                    losses = trainer.detector.criterion(forward(trainer, batch, wanted), wanted)
+                    trainer.accelerator.backward(finite(losses) / recipe.accumulate)
+                if update:
+                    trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip or math.inf)
                     trainer.optimizer.step()
                     trainer.schedule.step()
                     trainer.optimizer.zero_grad()
-                update_average(trainer)
+                    update_average(trainer)
                 meter.add(losses)
                 progress.advance(f"loss {meter.mean('total'):.2f}  best AP {max(trainer.best, 0):.3f}")
             trainer.epoch = epoch + 1
@@ -86,23 +92,32 @@ def train(config: RunConfig, *, resume: bool = False) -> RunFolder:
             save(trainer, row)
     for data in (trainer.train_data, trainer.val):
         tell_damage(data)
+    if trainer.accelerator.is_main_process:
+        title = title or f"{trainer.config.model} on {Path(trainer.config.data).resolve().name}"
+        console.print(f"look at it: {summarise(folder, title=title)}", markup=False)
     return folder
 
 
 def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     """Everything the loop needs, in a new run folder or from one that was stopped."""
     folder = RunFolder(Path(config.out))
-    config = folder.config() if resume else config
+    if resume:
+        config = replace(folder.config(), data=config.data, out=config.out, workers=config.workers)
+    else:
+        folder.check_free()
+    begun = resume and folder.begun()
     recipe = config.recipe
-    accelerator = Accelerator(gradient_accumulation_steps=recipe.accumulate, mixed_precision=recipe.precision,
-                              step_scheduler_with_optimizer=False)
-    set_seed(recipe.seed, device_specific=True)
+    accelerator = make_accelerator(recipe)
+    console.quiet = not accelerator.is_main_process
+    seed_all(recipe)
     data = find_data(Path(config.data))
     console.print(data.describe(), markup=False)
     source = data.split("train")
     train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
                          train=True)
-    source = data.split("val")
+    name, source = data.held_out()
+    console.print(f"evaluating on the split {name}" if source != data.split("train") else
+                  "there is no held-out split: evaluating on the images that it trains on")
     val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
                        categories=train_set.categories)
     for each in (train_set, val_set):
@@ -110,21 +125,34 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
                      rank=accelerator.process_index, world=accelerator.num_processes)
     detector = models.build(config.paper, config.settings | {"classes": len(train_set.categories)})
-    if not resume:
+    if not begun:
         for note in start_weights(detector, config):
             console.print(note, markup=False)
     optimizer = make_optimizer(detector, recipe)
     schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
     model, optimizer = accelerator.prepare(detector, optimizer)
-    average = ModelEmaV3(detector, decay=recipe.ema, use_warmup=True, warmup_power=0.75) if recipe.ema else None
-    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, batches, train_set,
-                      val_set)
+    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule,
+                      make_average(detector, recipe), batches, train_set, val_set)
     tell(trainer)
-    if resume:
+    if begun:
         go_on(trainer)
-    elif accelerator.is_main_process:
+    elif accelerator.is_main_process and not resume:
         folder.start(config)
     return trainer
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """The devices of this run, at the recipe's precision; a UsageError where they don't have it."""
+    try:
+        return Accelerator(cpu=not torch.accelerator.is_available(),  # else processes without one find no peers
+                           mixed_precision=recipe.precision, step_scheduler_with_optimizer=False)
+    except ValueError as error:
+        raise UsageError(f"precision={recipe.precision} is not to be had: {error}") from error
+
+
+def seed_all(recipe: Recipe, epoch: int = 0) -> None:
+    """Random numbers by the epoch's number, 0 for the first weights: a run that was stopped goes on with the same."""
+    set_seed((recipe.seed + 100_003 * epoch) % 2**31, device_specific=True)
 
 
 def start_weights(detector: BaseDetector, config: RunConfig) -> list[str]:
@@ -154,7 +182,7 @@ def tell(trainer: Trainer) -> None:
 
 def tell_problems(data: CocoData) -> None:
     """What was left out of a data set, counted."""
-    console.print(data.describe())
+    console.print(data.describe(), markup=False)
     for line in data.problems.lines():
         console.print(line, style="yellow", markup=False)  # brackets in it are no markup
 
@@ -165,32 +193,58 @@ def tell_damage(data: CocoData) -> None:
         console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)
 
 
+@contextmanager
+def resumable(trainer: Trainer) -> Iterator[None]:
+    """Tell whoever stops the run how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        config = trainer.config
+        console.print(f"stopped; {trainer.epoch} of {config.recipe.epochs} epochs are saved, go on with: "
+                      f"winnow train {quote(config.data)} --out {quote(config.out)} --resume", markup=False)
+        raise
+
+
+def forward(trainer: Trainer, batch: Batch, wanted: Sequence[Target]) -> Output:
+    """What the detector makes of a batch; a UsageError where its settings and the images do not fit together."""
+    try:
+        with trainer.accelerator.autocast():
+            output: Output = trainer.model(batch.to(trainer.accelerator.device), wanted)
+    except ValueError as error:  # such as more tokens than learned positions
+        raise UsageError(str(error)) from error
+    return output
+
+
 def finite(losses: Losses) -> torch.Tensor:
     """The total, or a FloatingPointError that names the terms that are not finite."""
     total = losses.total
     if not torch.isfinite(total):
         broken = [name for name, value in losses.terms.items() if not torch.isfinite(value)]
         raise FloatingPointError(f"these losses are not finite: {', '.join(broken)}; lower the learning rate "
-                                 f"(--set lr=) or look at the data with 'winnow check'")
+                                 f"(--set lr=) or look for odd boxes in the data")
     return total
 
 
 class Meter:
-    """Means of the losses over an epoch; they are added up on the device, without waiting for it."""
+    """Means of the losses over an epoch; they are added up on the device, without waiting for it.
+
+    Steps in which one is undefined, such as the share of the attention on a level that got none, do not count for it.
+    """
 
     def __init__(self) -> None:
         self.sums: dict[str, Any] = {}
-        self.steps = 0
+        self.steps: dict[str, Any] = {}
 
     def add(self, losses: Losses) -> None:
         """Count one step."""
-        self.steps += 1
-        for name, value in ({"total": losses.total} | losses.terms | losses.logged).items():
-            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
+        for name, loss in ({"total": losses.total} | losses.terms | losses.logged).items():
+            value = loss.detach().float()
+            self.sums[name] = self.sums.get(name, 0) + value.nan_to_num(0)
+            self.steps[name] = self.steps.get(name, 0) + ~value.isnan()
 
     def mean(self, name: str) -> float:
-        """The mean of one of them so far."""
-        return float(self.sums[name]) / self.steps
+        """The mean of one of them so far; nan if it was never defined."""
+        return float(self.sums[name] / self.steps[name])
 
     def means(self) -> dict[str, float]:
         """All means so far."""
@@ -199,8 +253,8 @@ class Meter:
 
 def update_average(trainer: Trainer) -> None:
     """Move the averaged weights towards the present ones."""
-    if trainer.average is not None and trainer.accelerator.sync_gradients:
-        trainer.average.update(trainer.detector, step=trainer.schedule.last_epoch)
+    if trainer.average is not None:
+        trainer.average.update_parameters(trainer.detector)
 
 
 def evaluated(trainer: Trainer) -> BaseDetector:
@@ -217,7 +271,7 @@ def evaluate(trainer: Trainer) -> Metrics:
 
 
 def save(trainer: Trainer, row: dict[str, Any]) -> None:
-    """Weights, the best so far, metrics, and the state to go on from."""
+    """Weights, the best so far, the state to go on from, and metrics."""
     if not trainer.accelerator.is_main_process:
         return
     recipe, folder = trainer.config.recipe, trainer.folder
@@ -226,30 +280,35 @@ def save(trainer: Trainer, row: dict[str, Any]) -> None:
     settings = trainer.config.settings | {"classes": len(trainer.val.categories)}
     checkpoint = Checkpoint(evaluated(trainer), trainer.config.paper, settings, tuple(trainer.val.categories), run)
     checkpoints.save(folder.last, checkpoint)
-    if (row.get("AP") or -1.0) > trainer.best:
+    if row.get("AP") is not None and row["AP"] > trainer.best:
         trainer.best = row["AP"]
         checkpoints.save(folder.best, checkpoint)
-    folder.log(row)
     folder.save_state({
         "epoch": trainer.epoch, "best": trainer.best, "weights": trainer.detector.state_dict(),
         "optimizer": trainer.optimizer.state_dict(), "schedule": trainer.schedule.state_dict(),
-        "average": None if trainer.average is None else trainer.average.module.state_dict(),
-        "random": torch.get_rng_state(),
+        "average": None if trainer.average is None else trainer.average.state_dict(), "row": row,
     })
+    folder.log(row)  # last: whoever sees the line may count on the state
 
 
 def go_on(trainer: Trainer) -> None:
     """Take up the state that the last finished epoch left."""
     state = trainer.folder.load_state()
-    trainer.detector.load_state_dict(state["weights"])
-    trainer.optimizer.load_state_dict(state["optimizer"])
-    trainer.schedule.load_state_dict(state["schedule"])
-    if trainer.average is not None:
-        trainer.average.module.load_state_dict(state["average"])
-    torch.set_rng_state(state["random"])
-    trainer.epoch, trainer.best = state["epoch"], state["best"]
-    trainer.folder.keep_history_before(trainer.epoch)
-    console.print(f"going on after epoch {trainer.epoch} of {trainer.config.recipe.epochs}")
+    try:
+        trainer.detector.load_state_dict(state["weights"])
+        trainer.optimizer.load_state_dict(state["optimizer"])
+        trainer.schedule.load_state_dict(state["schedule"])
+        if trainer.average is not None:
+            trainer.average.load_state_dict(state["average"])
+        trainer.epoch, trainer.best, row = state["epoch"], state["best"], state["row"]
+    except (KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise UsageError(f"{trainer.folder.state_path} does not fit this run ({error!r:.150}); "
+                         f"was it started with other data, or by another version?") from error
+    if trainer.accelerator.is_main_process:
+        trainer.folder.keep_history_before(trainer.epoch - 1)
+        trainer.folder.log(row)  # a stop may have kept it from being written
+    console.print(f"going on after epoch {trainer.epoch} of {trainer.config.recipe.epochs}, "
+                  f"with the settings that the run was started with")
 
 
 def shown(value: float | None) -> str:

@@ -1,16 +1,18 @@
-"""Parameter groups and how their learning rates move."""
+"""Parameter groups, how their learning rates move, and the average of the weights that they leave."""
 
 from __future__ import annotations
 
 import math
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from .recipes import Recipe
 
+Tensors = tuple[Tensor, ...] | list[Tensor]
 OFFSETS = ("sampling_offsets", "reference_points")
 
 
@@ -46,3 +48,19 @@ def make_schedule(optimizer: torch.optim.Optimizer, recipe: Recipe, steps_per_ep
         return warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
 
     return LambdaLR(optimizer, factor)
+
+
+def make_average(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
+    """The running average of the weights and of what norms measured, if the recipe wants one.
+
+    Early on it follows closely: update n keeps 1 - n^-0.75 of it, until that reaches the recipe's decay.
+    """
+    def follow(own: Tensors, new: Tensors, updates: Tensor | int) -> None:
+        if own[0].is_floating_point():
+            decay = min(recipe.ema, 1 - (1 + int(updates)) ** -0.75)
+            get_ema_multi_avg_fn(decay)(own, new, updates)
+        else:  # counts and indices have no mean
+            for mine, theirs in zip(own, new, strict=True):
+                mine.copy_(theirs)
+
+    return AveragedModel(model, multi_avg_fn=follow, use_buffers=True) if recipe.ema else None

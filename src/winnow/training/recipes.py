@@ -11,9 +11,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
+
+from ..errors import UsageError
+
+LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "reference_batch": 1, "lr": 0, "backbone_lr": 0,
+         "offsets_lr": 0, "weight_decay": 0, "drop_epoch": 0, "warmup": 0, "clip": 0, "ema": 0, "size": 1, "longest": 1,
+         "evaluate_every": 1, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -33,9 +38,9 @@ class Recipe:
     offsets_lr: float = 2e-5            # of sampling offsets and reference points
     weight_decay: float = 1e-4
     schedule: Literal["drop", "cosine"] = "drop"
-    drop_epoch: int | Sequence[int] = 40  # where "drop" divides the rates by ten, once or several times
+    drop_epoch: int | tuple[int, ...] = 40  # where "drop" divides the rates by ten, once or several times
     warmup: int = 0                     # steps until the full rate
-    clip: float = 0.1                   # largest total norm of the gradients
+    clip: float = 0.1                   # largest total norm of the gradients; 0 leaves them as they are
     ema: float = 0.0                    # decay of the averaged weights that are evaluated; 0 leaves them out
     precision: Literal["no", "fp16", "bf16"] = "no"
     size: int = 800                     # shorter side of an image in pixels, and the longer side at most
@@ -43,6 +48,15 @@ class Recipe:
     augmentation: Literal["reference", "flip", "light", "small"] = "reference"
     evaluate_every: int = 1             # epochs
     seed: int = 42
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            value = getattr(self, name)
+            values = value if isinstance(value, tuple) else (value,)
+            if not all(each >= least for each in values):  # nan is not either
+                raise UsageError(f"{name} must be at least {least}, got {value}")
+        if self.ema >= 1:
+            raise UsageError(f"ema is a decay below 1, got {self.ema}; 0 leaves the average out")
 
 
 DETR = Recipe(epochs=500, drop_epoch=400, lr=1e-4, backbone_lr=1e-5, offsets_lr=1e-4, reference_batch=0)
@@ -57,7 +71,7 @@ RECIPES = {
     "faster-rcnn": FASTER_RCNN,
     # Rates drop 60,000 and 20,000 steps before the end, as in Detectron2's other long schedules.
     "faster-rcnn-109": replace(FASTER_RCNN, epochs=109, drop_epoch=(101, 106), augmentation="reference"),
-    "small": Recipe(epochs=100, batch_size=4, reference_batch=4, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
+    "small": Recipe(epochs=40, batch_size=4, reference_batch=4, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
                     schedule="cosine", warmup=50, clip=0.5, ema=0.998, size=240, longest=400,
                     augmentation="light", evaluate_every=5),
 }

@@ -13,7 +13,7 @@ from ..data.folders import find_data
 from ..data.transforms import evaluation
 from ..evaluation.coco import Metrics
 from ..inference.drawing import beside
-from ..inference.predictor import Predictor, Seen, load
+from ..inference.predictor import THRESHOLD, Predictor, Seen, load
 from ..inference.tokens import attention_on_kept, token_figure, token_levels
 from ..progress import Progress, clock
 from ..report import Number, Picture, RunReport, Step, installed, points, write_report
@@ -26,7 +26,10 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
     """Write report.html into a run folder from its metrics and its best weights, and return where it is."""
     config, history = folder.config(), folder.history()
     predictor = load(folder.root)
-    source = find_data(Path(config.data)).split("val")
+    found = find_data(Path(config.data))
+    _, source = found.held_out()
+    held_out = source != found.split("train")
+    kind = "held-out" if held_out else "training"
     data = CocoData(source.annotations, source.images, evaluation(config.recipe.size, config.recipe.longest),
                     categories=predictor.categories)
     chosen = spread(len(data), PICTURES)
@@ -35,8 +38,10 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
         for place, index in enumerate(chosen):
             name = data.images[index].file_name
             seen = predictor.run(source.images / name)
-            gallery.append(Picture(name, f"{len(seen.detections)} found, {len(truth_of(data, index))} there",
-                                   beside(seen.image, truth_of(data, index), seen.detections),
+            truth = truth_of(data, index)
+            gallery.append(Picture(name, f"{len(seen.detections)} found at {THRESHOLD} and above, "
+                                         f"{len(truth)} there",
+                                   beside(seen.image, truth, seen.detections),
                                    f"{name}: annotated objects on the left, detections on the right"))
             if predictor.sparse and place < SHEETS:
                 sheets.append(sheet(name, seen))
@@ -45,10 +50,11 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
     return write_report(folder.report, RunReport(
         title=title,
         summary=f"{config.model} after {len(history)} epochs on {Path(config.data).name}: "
-                f"what it learned, shown on images that it never trained on.",
-        numbers=numbers(predictor, best, history, len(data)),
-        history=[{key: row[key] for key in ("epoch", "total", "AP", "AP50") if row.get(key) is not None}
-                 | {"loss": row["total"]} for row in history],
+                f"what it learned, shown on images that it {'never' if held_out else 'also'} trained on.",
+        held_out=held_out,
+        numbers=numbers(predictor, best, history, f"{len(data)} {kind} images"),
+        history=[{"epoch": row["epoch"] + 1, "loss": row["total"]}
+                 | {key: row[key] for key in ("AP", "AP50") if row.get(key) is not None} for row in history],
         per_class=metrics.per_class if metrics else best.get("per_class", {}),
         gallery=gallery, tokens=sheets, config=config.as_dict(), versions=installed(), seed=config.recipe.seed,
         steps=[
@@ -59,12 +65,12 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
 
 
 def numbers(predictor: Predictor, best: dict[str, float], history: Sequence[dict[str, float]],
-            images: int) -> list[Number]:
+            images: str) -> list[Number]:
     """The figures at the top of the page."""
     learned = sum(p.numel() for p in predictor.detector.parameters())
     seconds = sum(row["seconds"] for row in history)
     rows = [
-        Number(f"AP50 on {images} held-out images", points(best.get("AP50")), "at IoU 0.50"),
+        Number(f"AP50 on {images}", points(best.get("AP50")), "at IoU 0.50"),
         Number("AP", points(best.get("AP")), "mean over IoU 0.50 to 0.95"),
         Number("Parameters", f"{learned / 1e6:.2f} M"),
         Number("Training time", clock(seconds), f"{len(history)} epochs"),

@@ -77,7 +77,7 @@ def load(path: Path) -> Checkpoint:
     try:
         detector = models.build(about["paper"], about["settings"])
         categories = tuple(Category(int(id_), str(name)) for id_, name in about["categories"])
-    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+    except (TypeError, ValueError, UsageError) as error:
         raise UsageError(f"{path} describes a model that can't be built: {error}") from error
     _fill(detector, weights, path)
     return Checkpoint(detector.eval(), about["paper"], about["settings"], categories, dict(about.get("run", {})))

@@ -47,7 +47,7 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
         raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR, nor of DETR, PnP-DETR or "
                          "Faster R-CNN: there is no transformer.level_embed or no class_embed.0 among them")
     notes: list[str] = []
-    named = named_model(model)
+    named = models.find(model) if model else None
     hints = dict(named.settings) if named else {}
     sparse = "transformer.enc_mask_predictor.layer1.0.weight" in weights
     two_stage = "transformer.enc_output.weight" in weights and "transformer.pos_trans.weight" in weights
@@ -76,14 +76,6 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
         paper, settings["two_stage"] = "deformable_detr", two_stage
         settings["refine"] = two_stage or "transformer.decoder.bbox_embed.0.layers.0.weight" in weights
     return concluded(paper, settings, notes, named)
-
-
-def named_model(model: str | None) -> models.Named | None:
-    """The model of that name, if one is given; a UsageError names the nearest ones."""
-    try:
-        return models.find(model) if model else None
-    except ValueError as error:
-        raise UsageError(str(error)) from error
 
 
 def concluded(paper: str, settings: Mapping[str, Any], notes: list[str], named: models.Named | None) -> Deduced:

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
+from .. import models
 from ..papers.detr import SIZE
 from ..positions import LearnedPositions
-from .deduction import Arguments, Deduced, backbone_of, concluded, layers_of, named_model
+from .deduction import Arguments, Deduced, backbone_of, concluded, layers_of
 
 SAMPLER = "transformer.sampler."
 
@@ -18,7 +19,7 @@ SAMPLER = "transformer.sampler."
 def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = None) -> Deduced:
     """The model of these weights; the name of a published model settles what shapes leave open."""
     notes: list[str] = []
-    named = named_model(model)
+    named = models.find(model) if model else None
     hints = dict(named.settings) if named else {}
     settings: dict[str, Any] = {
         "classes": weights["class_embed.weight"].shape[0] - 1,

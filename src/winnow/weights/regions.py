@@ -9,8 +9,9 @@ from typing import Any
 from torch import Tensor
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from .. import models
 from ..errors import UsageError
-from .deduction import BODY, Arguments, Deduced, backbone_of, concluded, named_model
+from .deduction import BODY, Arguments, Deduced, backbone_of, concluded
 
 OLDER = (  # names that torchvision has changed since it published its weights
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
@@ -24,7 +25,7 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
         raise UsageError("these weights are of Faster R-CNN with another head (torchvision's v2, perhaps); "
                          "the first version, fasterrcnn_resnet50_fpn, is the one that is known here")
     notes: list[str] = []
-    named = named_model(model)
+    named = models.find(model) if model else None
     body = {key.replace("backbone.body.", BODY): weight for key, weight in weights.items()}
     classes = weights["roi_heads.box_predictor.cls_score.weight"].shape[0] - 1
     settings: dict[str, Any] = {"classes": classes, "backbone": backbone_of(body, args, {}, notes, single=False)}

@@ -1,0 +1,131 @@
+"""From what a user types to a run: a model's name, a few options, and `key=value` for everything else."""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .. import models, papers
+from ..backbone import Backbone
+from ..errors import UsageError
+from ..sizes import Size
+from .recipes import RECIPES, Recipe
+from .run import RunConfig
+
+RECIPE, SIZE, BACKBONE = (get_type_hints(kind) for kind in (Recipe, Size, Backbone))
+BACKBONE.pop("name")  # that is what the key "backbone" gives
+
+
+def run_config(data: str, model: str, *, out: str, init: str | None = None, workers: int = 2,
+               changes: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
+    """The run that the options describe; `changes` that are None keep the model's own value.
+
+    A key belongs to the recipe (lr), the transformer's size (width), the backbone (scratch) or the paper's function
+    (queries); "recipe" names another recipe to start from. Raises UsageError for a model or a recipe that there is not,
+    keys that none of them has, and values of another type.
+    """
+    named = models.find(model)
+    paper = get_type_hints(getattr(papers, named.paper))
+    paper.pop("return")
+    settings: dict[str, Any] = dict(named.settings)
+    recipe: dict[str, Any] = {}
+    values = {key: value for key, value in (changes or {}).items() if value is not None} | parse(assignments)
+    start = _recipe(values.pop("recipe", named.recipe))
+    for key in sorted(values, key="backbone".__ne__):  # another backbone first, so that its options stay
+        value = values[key]
+        if key == "classes":
+            raise UsageError("the number of classes is the data's; leave it out")
+        if key in RECIPE:
+            recipe[key] = _as(RECIPE[key], key, value)
+        elif key in SIZE and "size" in paper:
+            size = asdict(models.default_size(named.paper)) | settings.get("size", {})
+            settings["size"] = size | {key: _as(SIZE[key], key, value)}
+        elif key in BACKBONE:
+            changed = asdict(models.backbone(settings)) | {key: _as(BACKBONE[key], key, value)}
+            settings["backbone"] = _backbone(changed)
+        elif key == "backbone":
+            settings[key] = _backbone(_as(str | dict, key, value))
+        elif key in paper:
+            settings[key] = _as(paper[key], key, value)
+        else:
+            raise UsageError(f"{model} has no setting {key!r}; {_near(key, {*RECIPE, *SIZE, *BACKBONE, *paper})}")
+    return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
+                     recipe=replace(start, **recipe), init=init, workers=workers)
+
+
+def parse(assignments: Sequence[str]) -> dict[str, Any]:
+    """["lr=1e-4", "backbone=resnet18"] -> values; what is no Python literal is a string."""
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        key, equals, text = (part.strip() for part in assignment.partition("="))
+        if not equals or not key:
+            raise UsageError(f"--set takes key=value, got {assignment!r}")
+        try:
+            values[key] = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
+        except (ValueError, SyntaxError):
+            values[key] = text
+    return values
+
+
+def free_folder(parent: Path, name: str) -> Path:
+    """parent/name, or the first of parent/name-2, -3, ... that does not exist."""
+    folder, number = parent / name, 1
+    while folder.exists():
+        number += 1
+        folder = parent / f"{name}-{number}"
+    return folder
+
+
+def _recipe(name: Any) -> Recipe:
+    """The recipe of that name."""
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
+    return RECIPES[name]
+
+
+def _as(kind: Any, key: str, value: Any) -> Any:
+    """The value as its setting's type; an int is a float too, but nothing else is guessed."""
+    if not _fits(value, kind):
+        raise UsageError(f"{key} takes {_described(kind)}, got {value!r}")
+    return float(value) if kind is float else value
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
+    if get_origin(kind) in (Union, UnionType):
+        return any(_fits(value, each) for each in get_args(kind))
+    if get_origin(kind) is tuple:
+        return isinstance(value, tuple) and all(_fits(each, get_args(kind)[0]) for each in value)
+    wanted = (int, float) if kind is float else get_origin(kind) or kind
+    return isinstance(value, wanted) and (kind is bool or not isinstance(value, bool))
+
+
+def _described(kind: Any) -> str:
+    """A type in words for whoever typed something else."""
+    if get_origin(kind) is Literal:
+        return "one of " + ", ".join(map(str, get_args(kind)))
+    if get_origin(kind) in (Union, UnionType):
+        return " or ".join(_described(each) for each in get_args(kind))
+    words = {int: "a whole number", float: "a number", bool: "true or false", str: "a word",
+             dict: "a dictionary such as {'name': ...}", tuple: "several with commas between them", NoneType: "none"}
+    return words.get(get_origin(kind) or kind, str(kind))
+
+
+def _backbone(described: str | dict[str, Any]) -> dict[str, Any]:
+    """A backbone's whole description from its name or a part of it."""
+    try:
+        return asdict(models.backbone({"backbone": described}))
+    except (TypeError, ValueError) as error:
+        raise UsageError(f"a backbone can't be described by {described!r}: {error}") from error
+
+
+def _near(key: str, known: Collection[str]) -> str:
+    known = sorted({*known} - {"classes"})
+    near = difflib.get_close_matches(key, known, n=3)
+    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
