@@ -8,9 +8,9 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from .boxes import refine
 from .heads import Head
 from .mlp import FeedForward, start_xavier
+from .positions import BoxPositions
 from .structures import Prediction, Pyramid, Queries, Samples
 
 
@@ -60,15 +60,49 @@ class Decoder(nn.Module):
 
     def forward(self, queries: Queries, memory: Pyramid, *, supervised: bool = False) -> Decoded:
         """Predictions of every layer if supervised, else of the last one only."""
-        hidden, reference = queries.content, queries.reference
+        hidden, reference, position = queries.content, queries.reference, queries.position
+        if position is None:
+            raise ValueError("these queries have no position; LookForwardDecoder places queries by their boxes")
         predictions, looked = [], []
         for i, layer in enumerate(self.layers):
-            hidden, samples = layer(hidden, queries.position, reference, memory, queries.hidden_from)
+            hidden, samples = layer(hidden, position, reference, memory, queries.hidden_from)
             looked.append(samples)
             head, last = cast(Head, self.heads[i % len(self.heads)]), i + 1 == len(self.layers)
             if supervised or last:
                 predictions.append(head(hidden, reference))
             if self.refine and not last:
-                boxes = predictions[-1].boxes if supervised else refine(reference, head.locate(hidden))
+                boxes = predictions[-1].boxes if supervised else head.move(hidden, reference)
                 reference = boxes.detach()
+        return Decoded(predictions, looked)
+
+
+class LookForwardDecoder(nn.Module):
+    """Each layer's box loss teaches the layer before it too (look forward twice, Zhang et al., 2023, 3.5).
+
+    A query's position follows from the box it holds. The running stream is not normalised between layers: it moves
+    the boxes, and what `norm` makes of it predicts. One head serves all layers, or each layer has its own.
+    """
+
+    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], width: int = 256):
+        super().__init__()
+        if len(heads) not in (1, len(layers)):
+            raise ValueError(f"{len(layers)} layers take one head or {len(layers)}, got {len(heads)}")
+        self.layers, self.heads = nn.ModuleList(layers), nn.ModuleList(heads)
+        self.place, self.norm = BoxPositions(width), nn.LayerNorm(width)
+        start_xavier(self.place)
+
+    def forward(self, queries: Queries, memory: Pyramid, *, supervised: bool = False) -> Decoded:
+        """Predictions of every layer if supervised, else of the last one only."""
+        hidden, moved = queries.content, queries.reference
+        predictions, looked = [], []
+        for i, layer in enumerate(self.layers):
+            reference = moved.detach()
+            position = self.place(reference, memory.grid.valid)
+            hidden, samples = layer(hidden, position, reference, memory, queries.hidden_from)
+            looked.append(samples)
+            head, last = cast(Head, self.heads[i % len(self.heads)]), i + 1 == len(self.layers)
+            if supervised or last:
+                predictions.append(head(self.norm(hidden), moved))  # `moved` leads back to the layer before
+            if not last:
+                moved = head.move(hidden, reference)
         return Decoded(predictions, looked)

@@ -16,11 +16,11 @@ class Detector(nn.Module):
     """Image -> maps -> pyramid -> memory -> queries -> predictions. A paper is a composition of these parts."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, encoder: nn.Module, queries: nn.Module,
-                 decoder: nn.Module, criterion: Criterion, denoiser: nn.Module | None = None):
+                 decoder: nn.Module, criterion: Criterion, denoiser: nn.Module | None = None, keep: int = 100):
         super().__init__()
         self.backbone, self.neck, self.encoder = backbone, neck, encoder
         self.queries, self.decoder, self.denoiser = queries, decoder, denoiser
-        self.criterion = criterion
+        self.criterion, self.keep = criterion, keep
 
     def forward(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> Output:
         """Predictions for a batch; given targets, also everything the losses supervise.
@@ -48,10 +48,13 @@ class Detector(nn.Module):
         return self.criterion(self(batch, targets), targets)
 
     @torch.inference_mode()
-    def detect(self, batch: Batch, sizes: Sequence[tuple[int, int]], *, keep: int = 100,
+    def detect(self, batch: Batch, sizes: Sequence[tuple[int, int]], *, keep: int | None = None,
                rho: float | None = None) -> list[Boxes]:
-        """The `keep` best class and box pairs of each image; sizes are the images' original heights and widths."""
-        return best_boxes(self(batch, rho=rho).final, sizes, keep)
+        """The `keep` best class and box pairs of each image, by default as many as the paper evaluates.
+
+        Sizes are the images' original heights and widths.
+        """
+        return best_boxes(self(batch, rho=rho).final, sizes, self.keep if keep is None else keep)
 
 
 def best_boxes(prediction: Prediction, sizes: Sequence[tuple[int, int]], keep: int = 100) -> list[Boxes]:

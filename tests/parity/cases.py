@@ -91,7 +91,39 @@ def load(name: str) -> Case:
 
 
 def described(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The paper and the settings that a configuration of the Deformable DETR family asks for.
+    """The paper and the settings that a configuration asks for."""
+    return _dino(facts) if "dn_number" in facts["config"] else _deformable(facts)
+
+
+def _dino(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """DINO, or Lite DETR on it. The reference takes small numbers of noisy pairs as half the number of groups."""
+    config = facts["config"]
+    pairs = config["dn_number"] if config["use_dn"] else 0
+    settings: dict[str, Any] = {
+        "classes": facts["num_classes"],
+        "queries": config["num_queries"],
+        "backbone": _backbone(config),
+        "denoising": pairs, "groups": 2 * pairs if 0 < 2 * pairs < 100 else None,
+        "shift": config["dn_box_noise_scale"], "relabel": config["dn_label_noise_ratio"],
+        "keep": config["num_select"],
+        "size": asdict(Size(config["hidden_dim"], config["nheads"],
+                            config.get("dim_feedforward_enc", config["dim_feedforward"]), config["enc_layers"],
+                            config["dec_layers"], config["enc_n_points"], config["dec_n_points"],
+                            config["num_feature_levels"], config["dropout"])),
+    }
+    if "num_expansion" not in config:
+        return "dino", settings
+    return "lite_dino", settings | {
+        "attention": "key_aware" if config["key_aware"] else "deformable",
+        "project_keys": config.get("proj_key", False), "shared_places": config.get("same_loc", False),
+        "lite": {"block": config["enc_layers"] // config["num_expansion"],
+                 "fine": config["num_feature_levels"] - config["enc_scale"],
+                 "inner": config["hidden_dim"] if config["small_expand"] else 0},
+    }
+
+
+def _deformable(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The Deformable DETR family.
 
     The Sparse DETR release refines boxes where it has two stages, and has separate heads where boxes are refined or
     the encoder predicts; the Deformable DETR release refines whenever it is asked to.
@@ -137,6 +169,6 @@ def detector(name: str) -> Detector:
     config = case.config
     built.criterion = Criterion(
         config["cls_loss_coef"], config["bbox_loss_coef"], config["giou_loss_coef"],
-        config["mask_prediction_coef"] if config["rho"] else 0.0,
+        config["mask_prediction_coef"] if config.get("rho") else 0.0,
         Matcher(config["set_cost_class"], config["set_cost_bbox"], config["set_cost_giou"]))
     return built.eval()

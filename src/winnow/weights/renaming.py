@@ -16,9 +16,11 @@ from torch import Tensor
 from ..detector import Detector
 from ..errors import UsageError, few
 from ..papers import keys
+from ..papers.dino import KEYS as DINO
 from ..papers.sparse_detr import KEYS as SPARSE
 
-ROWS = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE}
+ROWS = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE,
+        "lite_deformable_detr": SPARSE, "dino": DINO, "lite_dino": DINO}
 
 CONSTANT = "relative_position_index"  # follows from the window size, so ours do not store it
 
