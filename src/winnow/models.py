@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, is_dataclass
+import inspect
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 from torch import nn
@@ -12,6 +13,7 @@ from torch import nn
 from . import papers
 from .backbone import Backbone
 from .detector import Detector
+from .selection import Lite
 from .structures import Size
 
 
@@ -47,6 +49,17 @@ TINY = Named(
     recipe="small",
 )
 
+# Lite DETR's schedules; the first has no suffix. Six layers, so (2+1)x3 is three blocks of two.
+SCHEDULES = {"": {"block": 2, "fine": 1}, "-h3l1-3x2": {"block": 3, "fine": 1}, "-h3l1-6x1": {"block": 6, "fine": 1},
+             "-h2l2-2x3": {"block": 2, "fine": 2}}
+
+
+def _lite(stem: str, paper: str, recipe: str, settings: dict[str, Any], aps: Sequence[float | None]) -> list[Named]:
+    """A Lite model in each schedule that has a published AP: H3L1-(2+1)x3, -(3+1)x2, -(6+1)x1, H2L2-(2+1)x3."""
+    return [Named(stem + suffix, paper, settings | {"lite": schedule}, recipe, ap)
+            for (suffix, schedule), ap in zip(SCHEDULES.items(), aps, strict=True) if ap]
+
+
 MODELS: dict[str, Named] = {model.name: model for model in [
     TINY,
     Named("deformable-detr-r50", "deformable_detr", ap=44.5),
@@ -66,7 +79,18 @@ MODELS: dict[str, Named] = {model.name: model for model in [
       for percent, ap in zip((10, 20, 30, 40, 50), (46.9, 47.2, 47.4, 47.7, 47.9), strict=True)),
     *(Named(f"sparse-detr-swint-rho{percent}", "sparse_detr", {"rho": percent / 100, "backbone": SWIN}, ap=ap)
       for percent, ap in zip((10, 20, 30, 40, 50), (48.2, 48.8, 49.1, 49.2, 49.3), strict=True)),
+    Named("dino-r50", "dino", recipe="dino-12", ap=49.0),
+    Named("dino-3scale-r50", "dino", {"size": {"levels": 3}}, recipe="dino-12"),
+    Named("dino-5scale-r50", "dino", {"size": {"levels": 5}}, recipe="dino-12", ap=49.4),
+    Named("dino-swint", "dino", {"backbone": SWIN}, recipe="dino-36", ap=54.1),
+    Named("sparse-dino-r50", "sparse_dino", {"rho": 0.3}, recipe="dino-12"),
+    *_lite("lite-dino-r50", "lite_dino", "dino-36", {}, (50.4, None, 50.2, 49.9)),
+    *_lite("lite-dino-swint", "lite_dino", "dino-36", {"backbone": SWIN}, (53.9, None, 53.3, 53.1)),
+    *_lite("lite-deformable-detr-r50", "lite_deformable_detr", "deformable", {}, (46.7, 46.2, 45.9, 45.8)),
 ]}
+
+
+DESCRIPTIONS: dict[str, type] = {"size": Size, "backbone": Backbone, "lite": Lite}
 
 
 def find(name: str) -> Named:
@@ -81,15 +105,23 @@ def build(paper: str, settings: Mapping[str, Any]) -> Detector:
     """A detector with random weights from a paper's name and its settings as plain data."""
     if paper not in papers.__all__:
         raise ValueError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
-    arguments = dict(settings)
-    for key, kind in (("size", Size), ("backbone", Backbone)):
-        if isinstance(arguments.get(key), Mapping):
-            arguments[key] = kind(**arguments[key])
     try:
+        arguments = {key: described(paper, key, value) for key, value in settings.items()}
         detector: Detector = getattr(papers, paper)(**arguments)
     except TypeError as error:
         raise ValueError(f"{paper} does not take these settings: {error}") from error
     return detector
+
+
+def described(paper: str, key: str, value: Any) -> Any:
+    """An argument of a paper's function from plain data; what a description leaves out is as in the paper."""
+    if key not in DESCRIPTIONS or not isinstance(value, Mapping):
+        return value
+    parameter = inspect.signature(getattr(papers, paper)).parameters.get(key)
+    default: Any = parameter.default if parameter else None
+    kind = DESCRIPTIONS[key]
+    known = isinstance(default, kind)
+    return replace(default, **value) if known else kind(**value)
 
 
 def backbone(settings: Mapping[str, Any]) -> Backbone:

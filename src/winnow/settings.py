@@ -12,12 +12,14 @@ from typing import Any
 
 from . import models, papers
 from .errors import UsageError
+from .selection import Lite
 from .structures import Size
 from .training.recipes import RECIPES, Recipe
 from .training.run import RunConfig
 
 RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
 SIZE_KEYS = tuple(field.name for field in fields(Size))
+LITE_KEYS = tuple(field.name for field in fields(Lite))
 BACKBONE_KEYS = {"scratch", "dilation", "options"}
 
 
@@ -25,8 +27,8 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
                changes: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
     """The run that the options describe; `changes` that are None keep the model's own value.
 
-    A key belongs to the recipe (lr), the paper's function (queries), the transformer's size (width) or the backbone
-    (scratch). Raises UsageError for keys that none of them has.
+    A key belongs to the recipe (lr), the paper's function (queries), the transformer's size (width), the backbone
+    (scratch), or Lite DETR's schedule (block). Raises UsageError for keys that none of them has.
     """
     named = models.find(model)
     paper_keys = tuple(inspect.signature(getattr(papers, named.paper)).parameters)
@@ -39,13 +41,15 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
         if key in RECIPE_KEYS:
             recipe = replace(recipe, **{key: _as(type(getattr(recipe, key)), key, value)})
         elif key in SIZE_KEYS:
-            settings["size"] = asdict(Size()) | settings.get("size", {}) | {key: value}
+            settings["size"] = asdict(models.described(named.paper, "size", settings.get("size", {}))) | {key: value}
+        elif key in LITE_KEYS and "lite" in paper_keys:
+            settings["lite"] = asdict(models.described(named.paper, "lite", settings.get("lite", {}))) | {key: value}
         elif key in BACKBONE_KEYS:
             settings["backbone"] = asdict(models.backbone(settings)) | {key: value}
         elif key in paper_keys:
             settings[key] = value
         else:
-            raise UsageError(_unknown(key, [*RECIPE_KEYS, *SIZE_KEYS, *BACKBONE_KEYS, *paper_keys]))
+            raise UsageError(_unknown(key, [*RECIPE_KEYS, *SIZE_KEYS, *BACKBONE_KEYS, *LITE_KEYS, *paper_keys]))
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out, recipe=recipe, init=init,
                      workers=workers)
 

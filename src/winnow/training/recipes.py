@@ -2,12 +2,15 @@
 
     deformable   50 epochs of COCO, as Deformable, Efficient and Sparse DETR were trained
                  (Zhu et al., 2021, A.4; Roh et al., 2022, 4.1)
+    dino-12      12, 24 or 36 epochs of COCO, as DINO and Lite DETR on it were trained (Zhang et al., 2023, 4.1):
+    dino-24      two rates only, and they drop for the last epochs
+    dino-36
     small        ours: small images and few of them, from scratch, on two CPU cores
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -39,8 +42,13 @@ class Recipe:
     seed: int = 42
 
 
+DINO = Recipe(lr=1e-4, backbone_lr=1e-5, offsets_lr=1e-4)
+
 RECIPES = {
     "deformable": Recipe(),
+    "dino-12": replace(DINO, epochs=12, drop_epoch=11),
+    "dino-24": replace(DINO, epochs=24, drop_epoch=20),
+    "dino-36": replace(DINO, epochs=36, drop_epoch=30),
     "small": Recipe(epochs=100, batch_size=4, reference_batch=4, lr=1.5e-3, backbone_lr=1.5e-3, offsets_lr=1.5e-3,
                     schedule="cosine", warmup=50, clip=0.5, ema=0.998, size=240, longest=400,
                     augmentation="light", evaluate_every=5),
