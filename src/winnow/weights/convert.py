@@ -52,7 +52,7 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
     """Turn a checkpoint of a reference implementation into one of ours.
 
     Args:
-        source: a .pth file of Sparse DETR, Deformable DETR or Efficient DETR, or their weights as .safetensors.
+        source: a .pth file of Deformable, Efficient or Sparse DETR, DINO or Lite DETR, or its weights as .safetensors.
         out: the .safetensors file to write.
         model: a name of `winnow models`, for what weights can't tell (rho, dilation); by default it is deduced.
 

@@ -1,6 +1,7 @@
 """Which model do these weights belong to? Read off names and shapes, and off the arguments that came with them.
 
-Everything here is in the names of the Deformable DETR family's reference implementations (papers/keys.py).
+Everything here is in the names of the reference implementations of the Deformable DETR family (papers/keys.py), and of
+DINO and Lite DETR on it (papers/dino.py).
 """
 
 from __future__ import annotations
@@ -16,8 +17,12 @@ import torch
 from torch import Tensor
 
 from .. import models, papers
+from ..attention import KeyAwareAttention
+from ..encoder import SplitEncoderLayer
 from ..errors import UsageError
 from ..positions import LearnedPositions
+from ..queries import MixedQueries
+from ..selection import Interleaved
 
 Arguments = Mapping[str, Any]
 
@@ -44,14 +49,26 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
     Raises UsageError where they are of no implementation that is known here.
     """
     if "transformer.level_embed" not in weights or "class_embed.0.weight" not in weights:
-        raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR: there is no "
-                         "transformer.level_embed or no class_embed.0 among them")
+        raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR, DINO or Lite DETR on it: "
+                         "there is no transformer.level_embed or no class_embed.0 among them")
     notes: list[str] = []
     try:
         named = models.find(model) if model else None
     except ValueError as error:
         raise UsageError(str(error)) from error
     hints = dict(named.settings) if named else {}
+    tell = _dino if "transformer.tgt_embed.weight" in weights else _deformable
+    paper, settings = tell(weights, args, hints, notes)
+    if named:
+        _agree(named, paper, settings)
+    # All that the paper's function takes, defaults too: these may change, the weights do not.
+    own = inspect.signature(getattr(papers, paper)).parameters
+    return Deduced(paper, {key: value for key, value in settings.items() if key in own}, notes)
+
+
+def _deformable(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str],
+                ) -> tuple[str, dict[str, Any]]:
+    """Paper and settings of the Deformable DETR family."""
     sparse = "transformer.enc_mask_predictor.layer1.0.weight" in weights
     two_stage = "transformer.enc_output.weight" in weights and "transformer.pos_trans.weight" in weights
     layers = _layers(weights, "transformer.decoder.layers")
@@ -77,11 +94,68 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
     else:
         paper, settings["two_stage"] = "deformable_detr", two_stage
         settings["refine"] = two_stage or "transformer.decoder.bbox_embed.0.layers.0.weight" in weights
-    if named:
-        _agree(named, paper, settings)
-    # All that the paper's function takes, defaults too: these may change, the weights do not.
-    own = inspect.signature(getattr(papers, paper)).parameters
-    return Deduced(paper, {key: value for key, value in settings.items() if key in own}, notes)
+    return paper, settings
+
+
+def _dino(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str],
+          ) -> tuple[str, dict[str, Any]]:
+    """Paper and settings of DINO, or of Lite DETR on it."""
+    # A ResNet's names have a part that a Swin's lack here.
+    bodies = {key if key.startswith(BODY) else key.replace("backbone.0.", BODY): w for key, w in weights.items()}
+    plain = "transformer.encoder.layers.0.self_attn.attention_weights.weight" in weights
+    size, shared = _dino_size(weights, args, hints, notes)
+    pairs = int(args.get("dn_number", 100))
+    settings: dict[str, Any] = {
+        "classes": weights["class_embed.0.weight"].shape[0],
+        "queries": weights["transformer.tgt_embed.weight"].shape[0],
+        "backbone": _backbone(bodies, args, hints, notes), "size": size,
+        "attention": "deformable" if plain else "key_aware",
+        "project_keys": "transformer.encoder.layers.0.self_attn.key_proj.weight" in weights, "shared_places": shared,
+        # The reference reads small numbers of pairs as half the number of groups.
+        "denoising": pairs, "groups": 2 * pairs if 2 * pairs < 100 else None,
+        "shift": float(args.get("dn_box_noise_scale", 1.0)), "relabel": float(args.get("dn_label_noise_ratio", 0.5)),
+        "keep": int(args.get("num_select", 300)),
+    }
+    lite = _lite(weights, args, hints, notes, size)
+    return ("lite_dino", settings | {"lite": lite}) if lite else ("dino", settings)
+
+
+def _dino_size(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str],
+               ) -> tuple[dict[str, Any], bool]:
+    """The dimensions, and whether all levels of the encoder share their places."""
+    levels, width = weights["transformer.level_embed"].shape
+    encoder, decoder = (weights[f"transformer.{part}.sampling_offsets.bias"].shape[0] // 2
+                        for part in ("encoder.layers.0.self_attn", "decoder.layers.0.cross_attn"))
+    heads = args.get("nheads", hints.get("size", {}).get("heads"))
+    if heads is None:
+        heads = 8
+        notes.append("the number of attention heads is not in the weights; 8 assumed")
+    shared = bool(args.get("same_loc", encoder * levels == decoder))
+    return {
+        "width": width, "heads": heads, "feedforward": weights["transformer.encoder.layers.0.linear1.weight"].shape[0],
+        "encoder_layers": _layers(weights, "transformer.encoder.layers"),
+        "decoder_layers": _layers(weights, "transformer.decoder.layers"),
+        "encoder_points": encoder // (heads if shared else heads * levels),
+        "decoder_points": decoder // (heads * levels),
+        "levels": levels, "dropout": float(args.get("dropout", 0.0)), "positions": "sine",
+    }, shared
+
+
+def _lite(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str], size: Mapping[str, Any],
+          ) -> dict[str, int] | None:
+    """The interleaved schedule, if there is one; which levels are fine is in no weight."""
+    own = [i for i in range(size["encoder_layers"]) if f"transformer.encoder.layers.{i}.linear12.weight" in weights]
+    hinted = hints.get("lite", {})
+    if own:
+        block, inner = own[0] + 1, weights[f"transformer.encoder.layers.{own[0]}.linear12.weight"].shape[0]
+    elif "num_expansion" in args:
+        block, inner = size["encoder_layers"] // int(args["num_expansion"]), 0
+    else:
+        return None
+    fine = size["levels"] - int(args["enc_scale"]) if "enc_scale" in args else hinted.get("fine")
+    if fine is None:
+        notes.append("how many levels are fine is not in the weights; 1 (H3L1) assumed, name the model to change it")
+    return {"block": block, "fine": 1 if fine is None else fine, "inner": inner}
 
 
 def _agree(named: models.Named, paper: str, settings: Mapping[str, Any]) -> None:
@@ -180,7 +254,9 @@ def _swin(weights: Mapping[str, Tensor]) -> dict[str, Any]:
 
 
 def reference_arguments(detector: Any) -> dict[str, Any]:
-    """The reference's arguments for a detector of the family: what `deduce` can't read off its weights, and more."""
+    """The reference's arguments for a detector: what `deduce` can't read off its weights, and more."""
+    if isinstance(detector.queries, MixedQueries):
+        return _dino_arguments(detector)
     queries, layers = detector.queries, detector.decoder.layers
     two_stage = hasattr(queries, "head")
     encoder, decoder = (part.layers[0].attention for part in (detector.encoder, detector.decoder))
@@ -197,4 +273,29 @@ def reference_arguments(detector: Any) -> dict[str, Any]:
         "eff_specific_head": two_stage and queries.specific,
         "use_enc_aux_loss": len(detector.encoder.heads) > 0,
         "rho": getattr(detector.encoder.plan, "rho", 0.0), "position_embedding": positions,
+    }
+
+
+def _dino_arguments(detector: Any) -> dict[str, Any]:
+    """The arguments of DINO's reference, or of Lite DETR's."""
+    layers, plan, noise = detector.encoder.layers, detector.encoder.plan, detector.denoiser
+    encoder, decoder = layers[0].attention, detector.decoder.layers[0].attention
+    inner, last = (part.feedforward.expand.out_features for part in (layers[0], detector.decoder.layers[0]))
+    common = {
+        "num_queries": detector.queries.count, "hidden_dim": encoder.value_proj.in_features, "nheads": encoder.heads,
+        "enc_layers": len(layers), "dec_layers": len(detector.decoder.layers), "enc_n_points": encoder.points,
+        "dec_n_points": decoder.points, "num_feature_levels": encoder.levels, "dropout": layers[0].dropout.p,
+        "use_dn": noise is not None, "num_select": detector.keep,
+    }
+    if noise is not None:
+        common |= {"dn_number": noise.groups // 2 if noise.groups else noise.pairs, "dn_box_noise_scale": noise.shift,
+                   "dn_label_noise_ratio": noise.relabel}
+    if not isinstance(plan, Interleaved):
+        return common | {"dim_feedforward": inner}
+    return common | {
+        "dim_feedforward_enc": inner, "dim_feedforward_dec": last,
+        "enc_scale": encoder.levels - plan.fine, "num_expansion": len(layers) // plan.block,
+        "small_expand": isinstance(layers[-1], SplitEncoderLayer),
+        "key_aware": isinstance(encoder, KeyAwareAttention), "same_loc": encoder.shared_places,
+        "proj_key": getattr(encoder, "key_proj", None) is not None,
     }

@@ -20,7 +20,7 @@ from ..papers.dino import KEYS as DINO
 from ..papers.sparse_detr import KEYS as SPARSE
 
 ROWS = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE,
-        "lite_deformable_detr": SPARSE, "dino": DINO, "lite_dino": DINO}
+        "dino": DINO, "lite_dino": DINO}
 
 CONSTANT = "relative_position_index"  # follows from the window size, so ours do not store it
 
@@ -30,6 +30,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"\.num_batches_tracked$", "counts batches; frozen batch norms do not"),
     (rf"\.{CONSTANT}$", "a constant of the window size"),
     (r"\.attn_mask$", "a constant of the window size"),
+    (r"\.query_proj\.(weight|bias)$", "Lite DETR makes it for plain attention too, which has no use for it"),
 )
 
 
@@ -80,14 +81,15 @@ class Layout:
         return state, self._leave_out(weights)
 
     def _leave_out(self, weights: Mapping[str, Tensor]) -> dict[str, str]:
-        used, ignored, unknown = set(self.names.values()), {}, []
+        used = {name for name in self.names.values() if not name.endswith(CONSTANT)}
+        ignored, unknown = {}, []
         for key, weight in weights.items():
             first = self.aliases.get(key) or _first_name(key, weights)
             reason = next((why for mark, why in IGNORED if re.search(mark, key)), None)
+            if key in used:
+                continue
             if reason:
                 ignored[key] = reason
-            elif key in used:
-                continue
             elif first is None:
                 unknown.append(key)
             elif not torch.equal(weight, weights[first]):
