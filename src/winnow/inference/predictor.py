@@ -19,7 +19,7 @@ from ..data.images import as_displayed
 from ..data.transforms import prepare
 from ..detector import Detector, best_boxes
 from ..errors import DataError, UsageError
-from ..selection import TopTokens
+from ..selection import Interleaved, TopTokens
 from ..structures import Batch, Boxes, Output
 from .sources import open_source
 
@@ -66,7 +66,8 @@ class Predictor:
     @property
     def rho(self) -> float:
         """The share of the tokens that the encoder keeps by itself; 1 for a dense one."""
-        plan = self.detector.encoder.plan
+        plan: object = self.detector.encoder.plan
+        plan = plan.keep if isinstance(plan, Interleaved) else plan
         return plan.rho if isinstance(plan, TopTokens) else 1.0
 
     @overload
