@@ -42,8 +42,8 @@ PUBLISHED: dict[str, Published] = {
     # DINO's release prints what its own counter says (Zhang et al., 2023, table 1).
     "dino-r50": Published(47, 279),
     "dino-5scale-r50": Published(47, 860),
-    # Li et al., 2023, tables 1 to 3. Their counter gives 0.955 of what the rules here do: 235 for dino-r50, where
-    # these give 243.9, or 246.2 if every token proposes a box, as DINO's release has it.
+    # Li et al., 2023, tables 1 to 3; the size of their images is not given. The rules here come within 1 % of their
+    # figures on DINO at 800x1066 (dino-r50: 235 there, 234.6 here), not of those on Deformable DETR.
     "dino-swint": Published(47, 243),
     **_lite("lite-dino-r50", 47, {"": 151, "-h3l1-6x1": 141, "-h2l2-2x3": 130}),
     **_lite("lite-dino-swint", 47, {"": 159, "-h3l1-6x1": 149, "-h2l2-2x3": 138}),
