@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import nn
 
-from winnow.attention import DeformableAttention, on_levels
+from winnow.attention import DeformableAttention, KeyAwareAttention, on_levels
 from winnow.structures import Pyramid
 
 from .tiny import pyramid, shaken, without_gradient
@@ -34,7 +34,7 @@ def test_weights_of_a_query_sum_to_one_for_each_head(attention: DeformableAttent
 def test_fresh_heads_look_in_a_ring_one_token_further_for_each_point(memory: Pyramid) -> None:
     fresh = DeformableAttention(8, heads=4, levels=2, points=2)
     point = torch.tensor([[[0.5, 0.5]]]).expand(2, 1, 2)
-    samples = fresh.aim(torch.randn(2, 1, 8), point, memory.grid)
+    _, samples = fresh(torch.randn(2, 1, 8), point, memory)
     size = torch.tensor([(8.0, 4.0), (4.0, 2.0)])[:, None]  # (L, 1, 2)
     away = (samples.locations[0, 0] - 0.5) * size           # (M, L, P, 2), in tokens
     ring = torch.tensor([(1.0, 0.0), (0.0, 1.0), (-1.0, 0.0), (0.0, -1.0)])
@@ -45,7 +45,7 @@ def test_fresh_heads_look_in_a_ring_one_token_further_for_each_point(memory: Pyr
 
 def test_offsets_around_a_box_grow_with_the_box(attention: DeformableAttention, memory: Pyramid) -> None:
     query, center = torch.randn(2, 1, 8), torch.full((2, 1, 2), 0.5)
-    small, large = (attention.aim(query, torch.cat([center, center * side], -1), memory.grid).locations
+    small, large = (attention.places(query, torch.cat([center, center * side], -1), memory.grid)
                     for side in (0.2, 0.6))
     middle = on_levels(center, memory.grid)[:, :, None, :, None]
     assert torch.allclose(large - middle, 3 * (small - middle), atol=1e-6)
@@ -54,7 +54,7 @@ def test_offsets_around_a_box_grow_with_the_box(attention: DeformableAttention, 
 def test_a_fresh_heads_last_point_reaches_the_side_of_its_box(memory: Pyramid) -> None:
     fresh = DeformableAttention(8, heads=4, levels=2, points=3)
     box = torch.tensor([[[0.5, 0.5, 0.4, 0.2]]]).expand(2, 1, 4)
-    places = fresh.aim(torch.randn(2, 1, 8), box, memory.grid).locations[0, 0, :, 0, -1]
+    places = fresh.places(torch.randn(2, 1, 8), box, memory.grid)[0, 0, :, 0, -1]
     assert torch.allclose(places, torch.tensor([(0.7, 0.5), (0.5, 0.6), (0.3, 0.5), (0.5, 0.4)]), atol=1e-6)
 
 
@@ -96,3 +96,20 @@ def test_aim_and_reading_are_learned(attention: DeformableAttention, memory: Pyr
 def test_a_width_that_heads_can_not_share_is_refused() -> None:
     with pytest.raises(ValueError, match="width must be a multiple of heads, got width 10 and 4 heads"):
         DeformableAttention(10, heads=4)
+
+
+def test_places_outside_the_map_answer_nothing_and_keep_their_share(memory: Pyramid) -> None:
+    attention = KeyAwareAttention(8, 2, 2, 1)
+    torch.nn.init.zeros_(attention.sampling_offsets.bias)
+    read, samples = attention(torch.randn(2, 3, 8), torch.full((2, 3, 2), 5.0), memory)
+    assert torch.allclose(samples.weights, torch.full_like(samples.weights, 0.5))
+    assert torch.allclose(read, attention.output_proj.bias.expand_as(read))
+
+
+def test_what_is_found_decides_how_much_a_place_counts(memory: Pyramid) -> None:
+    attention = KeyAwareAttention(8, 2, 2, 2, project_keys=True)
+    where, query = torch.full((2, 3, 2), 0.5), torch.randn(2, 3, 8)
+    _, before = attention(query, where, memory)
+    _, after = attention(query, where, memory.with_values(torch.randn_like(memory.values)))
+    assert torch.equal(before.locations, after.locations)
+    assert not torch.allclose(before.weights, after.weights)

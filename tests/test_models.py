@@ -51,7 +51,7 @@ def test_a_name_that_is_near_to_nothing_is_told_with_some() -> None:
 
 
 def test_an_unknown_paper_is_told_with_those_that_are_known() -> None:
-    with pytest.raises(UsageError, match=r"no paper named 'yolo'; known are deformable_detr, efficient_detr"):
+    with pytest.raises(UsageError, match=r"no paper named 'yolo'; known are deformable_detr, detr, dino"):
         models.build("yolo", {})
 
 
@@ -80,7 +80,7 @@ def test_a_choice_that_does_not_exist_is_told_with_those_that_do(paper: str, set
         models.build(paper, TINY | setting)
 
 
-@pytest.mark.parametrize("paper", papers.__all__)
+@pytest.mark.parametrize("paper", sorted({*papers.__all__} - {"faster_rcnn"}))  # which has no size and no queries
 def test_settings_survive_as_plain_data(paper: str) -> None:
     described = json.loads(json.dumps(models.plain(TINY)))
     assert described["size"]["width"] == 64

@@ -1,4 +1,9 @@
-"""How a query reads a memory. Attention returns what was read, and where it looked if it aims before it reads."""
+"""How a query reads a memory. Attention returns what was read, and where it looked if it aims before it reads.
+
+    DenseAttention         every token is read                                     Carion et al., 2020
+    DeformableAttention    the query alone says how much each place counts         Zhu et al., 2021
+    KeyAwareAttention      query and what is found at a place say it together      Li et al., 2023
+"""
 
 from __future__ import annotations
 
@@ -8,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .mlp import start_xavier
-from .ops import deformable_sample
+from .ops import deformable_match, deformable_sample
 from .structures import Grid, Pyramid, Samples, Tokens
 
 
@@ -27,58 +32,110 @@ class DenseAttention(nn.Module):
         return read, None
 
 
-class DeformableAttention(nn.Module):
-    """Each query reads `points` learned places per head and level (Zhu et al., 2021, eq. 3)."""
+class SamplingAttention(nn.Module):
+    """What kinds of attention that aim share: each query looks at `points` learned places per head and level.
 
-    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = 4):
+    `shared_places` has all levels look at the same places, in tokens of each.
+    """
+
+    def __init__(self, width: int, heads: int, levels: int, points: int, shared_places: bool = False):
         super().__init__()
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, got width {width} and {heads} heads")
-        self.heads, self.levels, self.points = heads, levels, points
-        self.sampling_offsets = nn.Linear(width, heads * levels * points * 2)
-        self.attention_weights = nn.Linear(width, heads * levels * points)
+        self.heads, self.levels, self.points, self.shared_places = heads, levels, points, shared_places
+        self.sampling_offsets = nn.Linear(width, heads * (1 if shared_places else levels) * points * 2)
         self.value_proj = nn.Linear(width, width)
         self.output_proj = nn.Linear(width, width)
-        self.reset_parameters()
+        self._start_in_a_ring()
+        _start(self.value_proj, self.output_proj)
 
-    def reset_parameters(self) -> None:
-        """Heads start looking outwards in a ring, one step further for each point (Zhu et al., 2021, A.3)."""
+    def _start_in_a_ring(self) -> None:
+        """Heads start looking outwards, one step further for each point (Zhu et al., 2021, A.3)."""
         angle = torch.arange(self.heads) * (2 * math.pi / self.heads)
         ring = torch.stack([angle.cos(), angle.sin()], -1)
         ring = ring / ring.abs().amax(-1, keepdim=True)
         steps = torch.arange(1, self.points + 1).view(1, 1, self.points, 1)
-        bias = (ring[:, None, None] * steps).expand(-1, self.levels, -1, -1)
+        bias = (ring[:, None, None] * steps).expand(-1, 1 if self.shared_places else self.levels, -1, -1)
         nn.init.zeros_(self.sampling_offsets.weight)
         with torch.no_grad():
             self.sampling_offsets.bias.copy_(bias.flatten())
-        nn.init.zeros_(self.attention_weights.weight)
-        nn.init.zeros_(self.attention_weights.bias)
-        for linear in (self.value_proj, self.output_proj):
-            nn.init.xavier_uniform_(linear.weight)
-            nn.init.zeros_(linear.bias)
 
     def forward(self, query: Tensor, reference: Tensor, memory: Pyramid) -> tuple[Tensor, Samples]:
         """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C) and where."""
-        samples = self.aim(query, reference, memory.grid)
-        values = self.value_proj(memory.values).masked_fill(memory.padding[..., None], 0)
-        read = deformable_sample(values.unflatten(-1, (self.heads, -1)), memory.grid.shapes, samples)
-        return self.output_proj(read), samples
+        values = self.by_head(self.value_proj, memory)
+        samples = self.aim(query, reference, values, memory)
+        return self.output_proj(deformable_sample(values, memory.grid.shapes, samples)), samples
 
-    def aim(self, query: Tensor, reference: Tensor, grid: Grid) -> Samples:
-        """Where each query (B, Q, C) looks, around its reference point (B, Q, 2) or box (B, Q, 4).
+    def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:
+        """Where each query (B, Q, C) looks, and how much each place counts; values (B, T, M, D)."""
+        raise NotImplementedError
 
-        Offsets count in tokens around a point, and in halves of the box's side around a box.
+    def by_head(self, project: nn.Linear, memory: Pyramid) -> Tensor:
+        """The memory projected and split by heads, (B, T, M, D); padding is zero."""
+        return project(memory.values).masked_fill(memory.padding[..., None], 0).unflatten(-1, (self.heads, -1))
+
+    def places(self, query: Tensor, reference: Tensor, grid: Grid) -> Tensor:
+        """Where each query (B, Q, C) looks around its reference point (B, Q, 2) or box (B, Q, 4).
+
+        Offsets count in tokens around a point, and in halves of the box's side around a box. (B, Q, M, L, P, 2)
         """
-        offsets = self.sampling_offsets(query).unflatten(-1, (self.heads, self.levels, self.points, 2))
-        weights = self.attention_weights(query).unflatten(-1, (self.heads, self.levels * self.points)).softmax(-1)
+        offsets = self.sampling_offsets(query).unflatten(-1, (self.heads, -1, self.points, 2))
         place = on_levels(reference, grid)[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 | 4)
         if reference.shape[-1] == 4:
             offsets = offsets / self.points * place[..., 2:] * 0.5
         else:
             offsets = offsets / offsets.new_tensor([(w, h) for h, w in grid.shapes])[:, None]
-        return Samples(place[..., :2] + offsets, weights.unflatten(-1, (self.levels, self.points)))
+        return place[..., :2] + offsets
+
+    def shares(self, logits: Tensor) -> Tensor:
+        """Logits (B, Q, M, L * P) -> weights (B, Q, M, L, P) of all a head's places together."""
+        return logits.softmax(-1).unflatten(-1, (self.levels, self.points))
+
+
+class DeformableAttention(SamplingAttention):
+    """The query says where to look, and how much each place counts (Zhu et al., 2021, eq. 3)."""
+
+    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = 4):
+        super().__init__(width, heads, levels, points)
+        self.attention_weights = nn.Linear(width, heads * levels * points)
+        nn.init.zeros_(self.attention_weights.weight)
+        nn.init.zeros_(self.attention_weights.bias)
+
+    def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:
+        """Where each query (B, Q, C) looks, and how much each place counts."""
+        logits = self.attention_weights(query).unflatten(-1, (self.heads, -1))
+        return Samples(self.places(query, reference, memory.grid), self.shares(logits))
+
+
+class KeyAwareAttention(SamplingAttention):
+    """A place counts as much as what is found there answers the query (Li et al., 2023, 4.3, "KDA").
+
+    project_keys   keys have a projection of their own; otherwise they are the values
+    shared_places  see SamplingAttention
+    As in the reference, a place on padding or outside its level answers 0 and keeps its share.
+    """
+
+    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = 4, *,
+                 project_keys: bool = False, shared_places: bool = False):
+        super().__init__(width, heads, levels, points, shared_places)
+        self.query_proj = nn.Linear(width, width)
+        self.key_proj = nn.Linear(width, width) if project_keys else None
+        _start(self.query_proj, *([self.key_proj] if self.key_proj else []))
+
+    def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:
+        """Where each query (B, Q, C) looks, and how much the values or keys there count."""
+        keys = self.by_head(self.key_proj, memory) if self.key_proj else values
+        asked = self.query_proj(query).unflatten(-1, (self.heads, -1)) / math.sqrt(keys.shape[-1])
+        places = self.places(query, reference, memory.grid)
+        return Samples(places, self.shares(deformable_match(asked, keys, memory.grid.shapes, places).flatten(-2)))
 
 
 def on_levels(reference: Tensor, grid: Grid) -> Tensor:
     """Points or boxes (B, Q, 2 | 4) in [0, 1] of the image -> (B, Q, L, 2 | 4) in [0, 1] of each padded level."""
     return reference[:, :, None] * grid.valid[:, None].repeat(1, 1, 1, reference.shape[-1] // 2)
+
+
+def _start(*linears: nn.Linear) -> None:
+    for linear in linears:
+        nn.init.xavier_uniform_(linear.weight)
+        nn.init.zeros_(linear.bias)

@@ -25,9 +25,9 @@ def logit(p: Tensor, eps: float = 1e-5) -> Tensor:
     return torch.log(p.clamp(min=eps) / (1 - p).clamp(min=eps))
 
 
-def refine(reference: Tensor, delta: Tensor) -> Tensor:
-    """Boxes from boxes or points (..., 4 | 2) in [0, 1] and a delta (..., 4) in logit space."""
-    start = logit(reference)
+def refine(reference: Tensor, delta: Tensor, eps: float = 1e-5) -> Tensor:
+    """Boxes from boxes or points (..., 4 | 2) in [0, 1] and a delta (..., 4) in logit space; eps as in `logit`."""
+    start = logit(reference, eps)
     if start.shape[-1] == 2:
         start = F.pad(start, (0, 2))
     return (start + delta).sigmoid()

@@ -8,10 +8,10 @@ from typing import cast
 
 from torch import Tensor, nn
 
-from .boxes import refine
 from .heads import Head
 from .mlp import FeedForward, start_xavier
-from .structures import Prediction, Queries, Samples, Tokens
+from .positions import BoxPositions
+from .structures import Prediction, Pyramid, Queries, Samples, Tokens
 
 
 @dataclass(frozen=True)
@@ -60,33 +60,81 @@ class PreNormDecoderLayer(DecoderLayer):
         return hidden + self.dropout(self.feedforward(self.norm3(hidden))), samples
 
 
-class Decoder(nn.Module):
-    """Each layer predicts; with `refine` the next one starts from its boxes (Zhu et al., 2021, A.4).
+class DecoderStack(nn.Module):
+    """Layers, and what predicts after each: one head serves all layers, or each layer has its own.
 
-    One head serves all layers, or each layer has its own. A `norm` is for what heads read, not for the next layer.
+    `norm` makes of the running stream what predicts. The stream itself goes on to the next layer, and moves its boxes.
     """
 
-    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], refine: bool,
-                 norm: nn.Module | None = None):
+    refine: bool
+    """Whether each layer starts from the boxes of the one before."""
+
+    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], norm: nn.Module | None = None):
         super().__init__()
         if len(heads) not in (1, len(layers)):
             raise ValueError(f"{len(layers)} layers take one head or {len(layers)}, got {len(heads)}")
         self.layers, self.heads = nn.ModuleList(layers), nn.ModuleList(heads)
-        self.refine = refine
         self.norm = nn.Identity() if norm is None else norm
+
+    def head(self, layer: int) -> Head:
+        """What predicts after this layer."""
+        return cast(Head, self.heads[layer % len(self.heads)])
+
+    def is_last(self, layer: int) -> bool:
+        """Whether the queries are done after this layer."""
+        return layer + 1 == len(self.layers)
+
+
+class Decoder(DecoderStack):
+    """Each layer predicts; with `refine` the next one starts from its boxes (Zhu et al., 2021, A.4)."""
+
+    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], refine: bool,
+                 norm: nn.Module | None = None):
+        super().__init__(layers, heads, norm)
+        self.refine = refine
 
     def forward(self, queries: Queries, memory: Tokens, *, supervised: bool = False) -> Decoded:
         """Predictions of every layer if supervised, else of the last one only."""
-        hidden, reference = queries.content, queries.reference
+        hidden, reference, position = queries.content, queries.reference, queries.position
+        if position is None:
+            raise ValueError("these queries have no position; LookForwardDecoder places queries by their boxes")
         predictions: list[Prediction] = []
         looked: list[Samples] = []
         for i, layer in enumerate(self.layers):
-            hidden, samples = layer(hidden, queries.position, reference, memory, queries.hidden_from)
+            hidden, samples = layer(hidden, position, reference, memory, queries.hidden_from)
             looked += [] if samples is None else [samples]
-            head, last = cast(Head, self.heads[i % len(self.heads)]), i + 1 == len(self.layers)
-            if supervised or last:
-                predictions.append(head(self.norm(hidden), reference))
-            if self.refine and not last:
-                boxes = predictions[-1].boxes if supervised else refine(reference, head.locate(self.norm(hidden)))
-                reference = boxes.detach()
+            if supervised or self.is_last(i):
+                predictions.append(self.head(i)(self.norm(hidden), reference))
+            if self.refine and not self.is_last(i):
+                reference = self.head(i).move(hidden, reference).detach()
+        return Decoded(predictions, looked)
+
+
+class LookForwardDecoder(DecoderStack):
+    """Each layer's box loss teaches the layer before it too (look forward twice, Zhang et al., 2023, 3.5).
+
+    A query's position follows from the box it holds.
+    """
+
+    refine = True
+
+    def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], width: int = 256):
+        super().__init__(layers, heads, nn.LayerNorm(width))
+        self.place = BoxPositions(width)
+        start_xavier(self.place)
+
+    def forward(self, queries: Queries, memory: Pyramid, *, supervised: bool = False) -> Decoded:
+        """Predictions of every layer if supervised, else of the last one only."""
+        hidden, moved = queries.content, queries.reference
+        predictions: list[Prediction] = []
+        looked: list[Samples] = []
+        for i, layer in enumerate(self.layers):
+            reference = moved.detach()
+            position = self.place(reference, memory.grid.valid)
+            hidden, samples = layer(hidden, position, reference, memory, queries.hidden_from)
+            looked += [] if samples is None else [samples]
+            if supervised or self.is_last(i):
+                predictions.append(self.head(i)(self.norm(hidden), moved))  # `moved` leads back to the layer before
+            if not self.is_last(i):
+                moved = self.head(i).move(hidden, reference)
         return Decoded(predictions, looked)

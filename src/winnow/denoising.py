@@ -1,18 +1,18 @@
 """Denoising: noisy copies of known objects are queries too, and teach the decoder without any matching.
 
-Contrastive as in Zhang et al., 2023, 3.3: each object has one copy near enough to be it, and one that is not.
+Contrastive (Zhang et al., 2023, 3.3): each object has one copy near enough to be it, and one that is not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 
-from .boxes import to_centers, to_corners
+from .boxes import logit, to_centers, to_corners
 from .positions import encode_boxes
 from .structures import Matches, Prediction, Queries, Samples, Target
 
@@ -38,8 +38,10 @@ class Noise:
         def both(a: Tensor, b: Tensor) -> Tensor:
             return torch.cat([a, b], 1)
 
-        return Queries(both(noisy.content, queries.content), both(noisy.reference, queries.reference),
-                       both(noisy.position, queries.position), hidden_from)
+        position = None if noisy.position is None or queries.position is None else both(
+            noisy.position, queries.position)
+        return Queries(both(noisy.content, queries.content), both(noisy.reference, queries.reference), position,
+                       hidden_from)
 
     def noisy(self, value: Value) -> Value:
         """The noisy queries' part of what the decoder gave."""
@@ -50,47 +52,75 @@ class Noise:
         return value[:, self.queries.content.shape[1]:]
 
 
-class Denoiser(nn.Module):
-    """Groups of one positive and one negative copy of every object, about `budget` pairs in all.
+@dataclass(frozen=True)
+class Draws:
+    """The random numbers behind the noise of `copies` copies of each of the O objects of a batch."""
 
-    relabel  share of copies that get a random class half of the time; shift: how far corners move, in halves
-    of the box. `place` turns a box encoding into a query's position, and is the one that proposals use.
+    chance: Tensor  # (copies, O) in [0, 1): which copies are relabelled
+    labels: Tensor  # (copies, O) the labels they would get
+    signs: Tensor   # (copies, O, 4) 0 or 1: back or forth
+    parts: Tensor   # (copies, O, 4) in [0, 1): how far
+
+    @classmethod
+    def random(cls, copies: int, objects: int, classes: int, device: torch.device) -> Draws:
+        """Fresh ones."""
+        shape = (copies, objects)
+        return cls(torch.rand(shape, device=device), torch.randint(classes, shape, device=device),
+                   torch.randint(2, (*shape, 4), device=device), torch.rand(*shape, 4, device=device))
+
+
+class Denoiser(nn.Module):
+    """Groups of one positive and one negative copy of every object: `groups` of them, or about `pairs` pairs in all.
+
+    relabel  share of copies that get a random class half of the time
+    shift    how far corners of positive copies move at most, in halves of the box; those of negative ones move by
+             this to twice as much
+    place    turns a box encoding into a query's position; without it the decoder places queries
+    spare    rows of the label table that stand for no class; the reference has one
+    draw     where the random numbers come from
     """
 
-    def __init__(self, classes: int, place: nn.Module, width: int = 256, *, budget: int = 100,
-                 relabel: float = 0.5, shift: float = 1.0):
+    def __init__(self, classes: int, width: int = 256, *, pairs: int = 100, groups: int | None = None,
+                 relabel: float = 0.5, shift: float = 1.0, place: nn.Module | None = None, spare: int = 0,
+                 draw: Callable[[int, int, int, torch.device], Draws] = Draws.random):
         super().__init__()
-        self.label, self.place = nn.Embedding(classes, width), place
-        self.budget, self.relabel, self.shift = budget, relabel, shift
+        self.label, self.place = nn.Embedding(classes + spare, width), place
+        self.classes, self.pairs, self.groups, self.relabel, self.shift = classes, pairs, groups, relabel, shift
+        self.draw = draw
 
     def forward(self, targets: Sequence[Target], queries: Queries) -> Noise | None:
-        """Noise for a batch, or None where no image has an object."""
-        widest = max(len(target.labels) for target in targets)
+        """Noise for a batch, or None where no image has an object.
+
+        Images with fewer objects than the widest leave slots empty: no content, a box in the middle, background.
+        """
+        counts = [len(target.labels) for target in targets]
+        widest, device = max(counts), queries.content.device
         if widest == 0:
             return None
-        groups = max(1, self.budget // widest)
-        batch, slots, device = len(targets), 2 * groups * widest, queries.content.device
-        labels = torch.zeros(batch, slots, dtype=torch.long, device=device)
-        boxes = torch.full((batch, slots, 4), 0.5, device=device)
-        matches = []
-        for i, target in enumerate(targets):
-            count = len(target.labels)
-            slot = torch.arange(slots, device=device).view(groups, 2, widest)[..., :count]  # (group, sign, object)
-            labels[i, slot], boxes[i, slot] = target.labels, target.boxes
-            matches.append((slot[:, 0].flatten(), torch.arange(count, device=device).repeat(groups)))
-        wrong = torch.rand(labels.shape, device=device) < self.relabel / 2
-        labels = torch.where(wrong, torch.randint_like(labels, self.label.num_embeddings), labels)
-        boxes = self._jitter(boxes.view(batch, groups, 2, widest, 4)).view(batch, slots, 4)
-        group = torch.arange(slots, device=device) // (2 * widest)
-        hidden_from = group[:, None] != group
-        content = self.label(labels)
-        position = self.place(encode_boxes(boxes))[..., : content.shape[-1]]  # the rest, if any, would be contents
-        return Noise(Queries(content, boxes, position, hidden_from), matches, groups)
+        groups = self.groups or max(1, self.pairs // widest)
+        slots = torch.arange(2 * groups * widest, device=device).view(2 * groups, widest)  # copies of objects
+        draws = self.draw(2 * groups, sum(counts), self.classes, device)
+        labels, boxes = self.disturb(torch.cat([target.labels for target in targets]),
+                                     torch.cat([target.boxes for target in targets]), draws)
+        content = queries.content.new_zeros(len(targets), slots.numel(), queries.content.shape[-1])
+        reference = boxes.new_full((len(targets), slots.numel(), 4), 0.5)
+        matches, start = [], 0
+        for i, count in enumerate(counts):
+            own, filled = slice(start, start + count), slots[:, :count]
+            content[i, filled] = self.label(labels[:, own]).to(content.dtype)
+            reference[i, filled] = boxes[:, own]
+            matches.append((filled[::2].flatten(), torch.arange(count, device=device).repeat(groups)))
+            start += count
+        group = torch.arange(slots.numel(), device=device) // (2 * widest)
+        position = None
+        if self.place:  # what it gives beyond the position, if anything, would be content
+            position = self.place(encode_boxes(reference))[..., : content.shape[-1]]
+        return Noise(Queries(content, reference, position, group[:, None] != group), matches, groups)
 
-    def _jitter(self, boxes: Tensor) -> Tensor:
-        """Move corners by up to half a box for positives, by half to a whole one for negatives."""
-        far = torch.tensor([0.0, 1.0], device=boxes.device).view(1, 1, 2, 1, 1)
-        amount = (torch.rand_like(boxes) + far) * torch.randint_like(boxes, 2).mul(2).sub(1)
-        half = boxes[..., 2:].repeat(1, 1, 1, 1, 2) / 2
-        corners = (to_corners(boxes) + amount * half * self.shift).clamp(0, 1)
-        return to_centers(corners).clamp(1e-4, 1)
+    def disturb(self, labels: Tensor, boxes: Tensor, draws: Draws) -> tuple[Tensor, Tensor]:
+        """Labels (O,) and boxes (O, 4) -> noisy ones (copies, O) and (copies, O, 4); even copies are positive."""
+        labels = torch.where(draws.chance < self.relabel / 2, draws.labels, labels)
+        far = torch.arange(len(draws.parts), device=boxes.device).remainder(2)[:, None, None]
+        moved = (draws.parts + far) * (2 * draws.signs - 1) * self.shift * boxes[:, 2:].repeat(1, 2) / 2
+        boxes = to_centers((to_corners(boxes) + moved).clamp(0, 1))
+        return labels, logit(boxes, 1e-3).sigmoid()  # corners may have swapped sides: such a box has no size

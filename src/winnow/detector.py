@@ -17,11 +17,12 @@ class Detector(BaseDetector):
     """Image -> maps -> pyramid -> memory -> queries -> predictions. A paper is a composition of these parts."""
 
     def __init__(self, backbone: nn.Module, neck: nn.Module, encoder: nn.Module, queries: nn.Module,
-                 decoder: nn.Module, criterion: Criterion, denoiser: nn.Module | None = None):
+                 decoder: nn.Module, criterion: Criterion, denoiser: nn.Module | None = None, keep: int = 100):
         super().__init__()
         self.backbone, self.neck, self.encoder = backbone, neck, encoder
         self.queries, self.decoder, self.denoiser = queries, decoder, denoiser
         self.criterion: Criterion = criterion
+        self.keep = keep
 
     def forward(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> Output:
         """Predictions for a batch; given targets, also everything the losses supervise.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+import torch
 from torch import Tensor, nn
 
 from .heads import Head
@@ -36,21 +37,44 @@ class EncoderLayer(nn.Module):
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.dropout = nn.Dropout(dropout)
 
-    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens) -> Tensor:
-        """Tokens (B, N, C) with their positions (B, N, C) and centers (B, N, 2), on a grid -> (B, N, C)."""
+    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens,
+                fine: int = 0) -> Tensor:
+        """Tokens (B, N, C), the first of them fine, with positions (B, N, C) and centers (B, N, 2), on a grid."""
         read, _ = self.attention(tokens + positions, centers, memory)
-        tokens = self.norm1(tokens + self.dropout(read))
+        return self.think(self.norm1(tokens + self.dropout(read)), fine)
+
+    def think(self, tokens: Tensor, fine: int) -> Tensor:
+        """All tokens (B, N, C) alike -> (B, N, C)."""
         return self.norm2(tokens + self.dropout(self.feedforward(tokens)))
+
+
+class SplitEncoderLayer(EncoderLayer):
+    """Fine tokens, of which there are many, have a cheaper network of their own to think (Li et al., 2023, 4.2)."""
+
+    def __init__(self, attention: nn.Module, width: int = 256, inner: int = 1024, dropout: float = 0.1, *,
+                 fine_inner: int):
+        super().__init__(attention, width, inner, dropout)
+        self.fine_feedforward, self.fine_norm = FeedForward(width, fine_inner, dropout), nn.LayerNorm(width)
+
+    def think(self, tokens: Tensor, fine: int) -> Tensor:
+        """The first `fine` tokens (B, N, C) the cheap way, the others as ever -> (B, N, C)."""
+        few, many = tokens[:, fine:], tokens[:, :fine]
+        many = self.fine_norm(many + self.dropout(self.fine_feedforward(many)))
+        return torch.cat([many, super().think(few, 0)], 1)
 
 
 class PreNormEncoderLayer(EncoderLayer):
     """Norms come before reading and thinking, and what is added to stays as it is (Carion et al., 2020, option)."""
 
-    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens) -> Tensor:
+    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens,
+                fine: int = 0) -> Tensor:
         """As without it."""
         memory = memory.with_values(self.norm1(memory.values))
         read, _ = self.attention(self.norm1(tokens) + positions, centers, memory)
-        tokens = tokens + self.dropout(read)
+        return self.think(tokens + self.dropout(read), fine)
+
+    def think(self, tokens: Tensor, fine: int) -> Tensor:
+        """All tokens (B, N, C) alike -> (B, N, C)."""
         return tokens + self.dropout(self.feedforward(self.norm2(tokens)))
 
 
@@ -79,7 +103,7 @@ class Encoder(nn.Module):
                 tokens = subset.take(memory.values)
                 positions, centers = subset.take(memory.positions), subset.take(memory.grid.centers)
                 previous = subset
-            tokens = layer(tokens, positions, centers, memory)
+            tokens = layer(tokens, positions, centers, memory, subset.fine)
             memory = memory.with_values(subset.put(memory.values, tokens))
             if supervised and i < len(self.heads):
                 head = cast(Head, self.heads[i])

@@ -23,6 +23,9 @@ class BaseDetector(nn.Module, ABC):
     criterion: Callable[[Any, Sequence[Target]], Losses]
     """What an output costs that was made, in training mode, with the targets at hand."""
 
+    keep: int = 100
+    """How many detections of an image the paper evaluates."""
+
     @abstractmethod
     def forward(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> Any:
         """The output for a batch; given targets, with everything that the criterion needs.
@@ -48,7 +51,10 @@ class BaseDetector(nn.Module, ABC):
         return self.criterion(self(batch, targets), targets)
 
     @torch.inference_mode()
-    def detect(self, batch: Batch, sizes: Sequence[tuple[int, int]], *, keep: int = 100,
+    def detect(self, batch: Batch, sizes: Sequence[tuple[int, int]], *, keep: int | None = None,
                rho: float | None = None) -> list[Boxes]:
-        """The `keep` best detections of each image; sizes are the images' original heights and widths."""
-        return self.boxes(self(batch, rho=rho), sizes, keep)
+        """The `keep` best detections of each image, by default as many as the paper evaluates.
+
+        Sizes are the images' original heights and widths.
+        """
+        return self.boxes(self(batch, rho=rho), sizes, self.keep if keep is None else keep)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
@@ -14,6 +14,7 @@ from . import papers
 from .backbone import Backbone
 from .errors import UsageError
 from .interface import BaseDetector
+from .selection import Lite
 from .sizes import Size
 
 
@@ -50,6 +51,17 @@ TINY = Named(
     recipe="small",
 )
 
+# Lite DETR's schedules; the first has no suffix. Six layers, so (2+1)x3 is three blocks of two.
+SCHEDULES = {"": {"block": 2, "fine": 1}, "-h3l1-3x2": {"block": 3, "fine": 1}, "-h3l1-6x1": {"block": 6, "fine": 1},
+             "-h2l2-2x3": {"block": 2, "fine": 2}}
+
+
+def _lite(stem: str, paper: str, recipe: str, settings: dict[str, Any], aps: Sequence[float | None]) -> list[Named]:
+    """A Lite model in each schedule that has a published AP: H3L1-(2+1)x3, -(3+1)x2, -(6+1)x1, H2L2-(2+1)x3."""
+    return [Named(stem + suffix, paper, settings | {"lite": schedule}, recipe, ap)
+            for (suffix, schedule), ap in zip(SCHEDULES.items(), aps, strict=True) if ap]
+
+
 MODELS: dict[str, Named] = {model.name: model for model in [
     TINY,
     Named("deformable-detr-r50", "deformable_detr", ap=44.5),
@@ -76,9 +88,20 @@ MODELS: dict[str, Named] = {model.name: model for model in [
       for suffix, rho, ap in (("", 1 / 3, 41.1), ("-rho33", 1 / 3, 41.1), ("-rho50", 0.5, 41.8))),
     *(Named(f"pnp-detr-dc5-r50{suffix}", "pnp_detr", {"rho": rho, "pooled": 100, "backbone": DC5}, recipe="detr", ap=ap)
       for suffix, rho, ap in (("", 1 / 3, 42.7), ("-rho33", 1 / 3, 42.7), ("-rho50", 0.5, 43.1))),
+    Named("dino-r50", "dino", recipe="dino-12", ap=49.0),
+    Named("dino-3scale-r50", "dino", {"size": {"levels": 3}}, recipe="dino-12"),
+    Named("dino-5scale-r50", "dino", {"size": {"levels": 5}}, recipe="dino-12", ap=49.4),
+    Named("dino-swint", "dino", {"backbone": SWIN}, recipe="dino-36", ap=54.1),
+    Named("sparse-dino-r50", "sparse_dino", {"rho": 0.3}, recipe="dino-12"),
+    *_lite("lite-dino-r50", "lite_dino", "dino-36", {}, (50.4, None, 50.2, 49.9)),
+    *_lite("lite-dino-swint", "lite_dino", "dino-36", {"backbone": SWIN}, (53.9, None, 53.3, 53.1)),
+    *_lite("lite-deformable-detr-r50", "lite_deformable_detr", "deformable", {}, (46.7, 46.2, 45.9, 45.8)),
     # The row that the papers print; torchvision's own weights for this model have an AP of 37.0.
     Named("faster-rcnn-fpn-r50", "faster_rcnn", recipe="faster-rcnn-109", ap=42.0),
 ]}
+
+
+DESCRIPTIONS: dict[str, type] = {"size": Size, "backbone": Backbone, "lite": Lite}
 
 
 def find(name: str) -> Named:
@@ -97,22 +120,22 @@ def build(paper: str, settings: Mapping[str, Any]) -> BaseDetector:
     """
     if paper not in papers.__all__:
         raise UsageError(f"there is no paper named {paper!r}; known are {', '.join(papers.__all__)}")
-    arguments = dict(settings)
     try:
-        if isinstance(arguments.get("size"), Mapping):
-            arguments["size"] = replace(default_size(paper), **arguments["size"])
-        if isinstance(arguments.get("backbone"), Mapping):
-            arguments["backbone"] = Backbone(**arguments["backbone"])
+        arguments = {key: described(paper, key, value) for key, value in settings.items()}
         detector: BaseDetector = getattr(papers, paper)(**arguments)
     except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:  # of torch and timm too
         raise UsageError(f"{paper} can't be built from these settings: {error}") from error
     return detector
 
 
-def default_size(paper: str) -> Size:
-    """The size that a paper's function has by default."""
-    parameter = inspect.signature(getattr(papers, paper)).parameters.get("size")
-    return Size() if parameter is None else parameter.default
+def described(paper: str, key: str, value: Any) -> Any:
+    """An argument of a paper's function from plain data; what a description leaves out is as in the paper."""
+    if key not in DESCRIPTIONS or not isinstance(value, Mapping):
+        return value
+    kind: Any = DESCRIPTIONS[key]
+    parameter = inspect.signature(getattr(papers, paper)).parameters.get(key)
+    default: Any = parameter.default if parameter else None
+    return replace(default, **value) if isinstance(default, kind) else kind(**value)
 
 
 def backbone(settings: Mapping[str, Any]) -> Backbone:

@@ -7,6 +7,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .mlp import MLP
+
 
 def _waves(x: Tensor, channels: int, temperature: float) -> Tensor:
     """(...) -> (..., channels), sine and cosine interleaved, wavelengths growing to 2 pi * temperature."""
@@ -68,6 +70,22 @@ class LearnedPositions(nn.Module):
         x = self.column.weight[:width].expand(height, -1, -1)
         y = self.row.weight[:height, None].expand(-1, width, -1)
         return torch.cat([x, y], -1).expand(batch, -1, -1, -1)
+
+
+class BoxPositions(nn.Module):
+    """Where a query is, from the box it holds: conditional queries (Meng et al., 2021; Liu et al., 2022, 4.2)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.mlp = MLP(512, width, width)
+
+    def forward(self, boxes: Tensor, valid: Tensor) -> Tensor:
+        """Boxes (B, Q, 4), the image's share (B, L, 2) of each level -> (B, Q, C).
+
+        As in the reference, boxes count on the padded finest level, and y goes before x.
+        """
+        on_finest = boxes * valid[:, :1].repeat(1, 1, 2)
+        return self.mlp(encode_boxes(on_finest[..., [1, 0, 2, 3]]))
 
 
 POSITIONS = {"sine": SinePositions, "learned": LearnedPositions}

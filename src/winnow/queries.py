@@ -95,6 +95,33 @@ class ProposalQueries(nn.Module):
         return scores.topk(min(self.count, scores.shape[1]), 1).indices
 
 
+class MixedQueries(nn.Module):
+    """Boxes are proposed by each image's tokens, content is learned once (mixed selection, Zhang et al., 2023, 3.4).
+
+    An image with fewer tokens than `count` gets as many queries as it has tokens.
+    """
+
+    def __init__(self, count: int, head: Head, project: ProposalProjection, width: int = 256):
+        super().__init__()
+        self.count, self.head, self.project = count, head, project
+        self.content = nn.Embedding(count, width)
+        start_xavier(self.content)
+
+    def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
+        """Queries at the best proposals (their boxes carry no gradient), and these proposals if supervised."""
+        tokens = self.project(memory.values, memory.grid)
+        count = min(self.count, tokens.shape[1])
+        best = self.head.classify(tokens).amax(-1).topk(count, 1).indices
+        tokens, anchors = _rows(tokens, best), _rows(memory.grid.anchors, best)
+        if supervised:
+            proposed = self.head.propose(tokens, anchors)
+            boxes, stages = proposed.boxes, [Stage("proposals", proposed)]
+        else:
+            boxes, stages = (anchors + self.head.locate(tokens)).sigmoid(), []
+        content = self.content.weight[:count].expand(len(boxes), -1, -1)
+        return Queries(content, boxes.detach()), stages
+
+
 def _rows(x: Tensor, index: Tensor) -> Tensor:
     """Rows index (B, Q) of x (B, T, C)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

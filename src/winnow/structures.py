@@ -65,10 +65,15 @@ class Grid:
     """Where the tokens of a pyramid lie. Made once for a batch; values change, places do not."""
 
     shapes: Shapes            # (H, W) of each level, finest first
-    counts: tuple[int, ...]   # tokens inside each image, over all levels
+    inside: Shapes            # (B, L) tokens of each level inside each image
     valid: Tensor             # (B, L, 2) share of each level's width and height inside the image
     centers: Tensor           # (B, T, 2) x y in [0, 1] of the image; beyond 1 on padding
     anchors: Tensor           # (B, T, 4) logits of a box 0.05 * 2^level wide; inf where none may start
+
+    @property
+    def counts(self) -> tuple[int, ...]:
+        """Tokens inside each image, over all levels."""
+        return tuple(map(sum, self.inside))
 
     @property
     def starts(self) -> list[int]:
@@ -94,10 +99,11 @@ class Grid:
             sides.append(torch.full_like(starts[-1], 0.05 * 2.0**level))
         boxes = torch.cat([torch.cat(starts, 1), torch.cat(sides, 1)], -1)
         inside = ~torch.cat([mask.flatten(1) for mask in outside], 1)
+        counts = torch.stack([(~mask).flatten(1).sum(1) for mask in outside], 1)  # (B, L)
         usable = (((boxes > 0.01) & (boxes < 0.99)).all(-1) & inside)[..., None]
         boxes = boxes.where(usable, 0.5)  # keeps the logarithm finite where it is not used
         anchors = torch.log(boxes / (1 - boxes)).masked_fill(~usable, torch.inf)
-        return cls(shapes, tuple(inside.sum(1).tolist()), valid.to(device), torch.cat(centers, 1).to(device),
+        return cls(shapes, tuple(map(tuple, counts.tolist())), valid.to(device), torch.cat(centers, 1).to(device),
                    anchors.to(device))
 
 
@@ -132,6 +138,7 @@ class Selection:
     index: Tensor   # (B, N) int64, best first
     chosen: Tensor  # (B, N) bool; images of a batch differ in size, so smaller ones do not use all N
     scores: Tensor  # (B, T) logits
+    fine: int = 0   # so many of the N come first because they are of the finest levels (see selection.Interleaved)
 
     def take(self, x: Tensor) -> Tensor:
         """The rows (B, N, C) of x (B, T, C) that were chosen."""
@@ -164,7 +171,7 @@ class Queries:
 
     content: Tensor                    # (B, Q, C)
     reference: Tensor                  # (B, Q, 2 | 4) point or box each query starts from
-    position: Tensor                   # (B, Q, C)
+    position: Tensor | None = None     # (B, Q, C); none where the decoder places queries by their boxes
     hidden_from: Tensor | None = None  # (Q, Q) bool, true where a query must not see another
 
 

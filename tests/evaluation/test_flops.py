@@ -17,7 +17,7 @@ from winnow.detector import Detector
 from winnow.evaluation import count_flops, count_parameters, published_flops
 from winnow.evaluation.flops import DETR, PRODUCTS
 from winnow.evaluation.published import PUBLISHED
-from winnow.models import MODELS, SWIN, backbone
+from winnow.models import MODELS, SWIN, backbone, build
 from winnow.training.optimizer import OFFSETS
 
 SIDE, S = 128, 16 * 16 + 8 * 8 + 4 * 4 + 2 * 2  # a small image and its tokens at strides 8 to 64
@@ -157,6 +157,31 @@ def test_multiply_adds_at_full_size_are_those_of_the_reference(facts, name, pape
     for size in sizes:
         found = published_flops(detector, *map(int, size.split("x")), encoder_heads=True)
         assert found.giga == pytest.approx(facts[name]["gflops"][size], rel=1e-9), size
+
+
+LITE = "lite_dino"
+DINO_ROWS = [  # millions that train, and 10^9 multiply-adds at 850x1040, as computed on the references (0: not known)
+    ("dino", {}, 46.67, 246.2), ("dino", {"size": {"levels": 3}}, 0, 127.0),
+    ("dino", {"size": {"levels": 5}}, 47.03, 0),
+    (LITE, {}, 47.46, 158.5), (LITE, {"lite": {"block": 6}}, 47.20, 148.2),
+    (LITE, {"lite": {"block": 3}}, 47.33, 0), (LITE, {"lite": {"fine": 2}}, 47.46, 135.3),
+    (LITE, {"attention": "deformable"}, 0, 154.2), (LITE, {"attention": "deformable", "lite": {"block": 6}}, 0, 145.5),
+    (LITE, {"project_keys": True}, 47.86, 0),
+]
+
+
+@pytest.mark.parametrize(("paper", "settings", "millions", "giga"), DINO_ROWS, ids=str)
+def test_dino_and_lite_dino_cost_what_the_references_do(paper, settings, millions, giga):
+    with torch.device("meta"):
+        detector = build(paper, settings)
+    if millions:
+        assert count_parameters(detector).trainable / 1e6 == pytest.approx(millions, abs=0.005)
+    if giga:
+        found = published_flops(detector, 850, 1040).giga
+        if paper == "dino":  # in DINO's release every token proposes a box; here and in Lite DETR's the chosen ones
+            levels = ((107, 130), (54, 65), (27, 33), (14, 17))[4 - detector.encoder.layers[0].attention.levels:]
+            found += (sum(h * w for h, w in levels) - 900) * BOX / 1e9
+        assert found == pytest.approx(giga, rel=0.005)
 
 
 def test_published_figures_belong_to_models_that_exist():

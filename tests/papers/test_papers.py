@@ -11,7 +11,7 @@ import torch
 from winnow import papers
 from winnow.backbone import Backbone
 from winnow.detector import Detector
-from winnow.selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
+from winnow.selection import Everything, Lite, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
 
 from ..tiny import SMALL, Patches, batch_of, objects, shaken, without_gradient
 
@@ -36,19 +36,31 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse, denoising from boxes": ("sparse_detr", {"denoising": 8, "start": "box"}),
     "sparse, all tokens": ("sparse_detr", {"rho": 0.0}),
     "sparse, two levels": ("sparse_detr", {"backbone": ANT, "size": replace(SMALL, levels=2)}),
+    "sparse, lite": ("sparse_detr", {"rho": 0.3, "lite": Lite()}),
+    "sparse, key-aware": ("sparse_detr", {"rho": 0.3, "attention": "key_aware"}),
+    "sparse, lite, key-aware": ("sparse_detr", {"rho": 0.3, "lite": Lite(fine=2), "attention": "key_aware"}),
+    "dino": ("dino", {}),
+    "dino, no noise": ("dino", {"denoising": 0}),
+    "dino, key-aware": ("dino", {"attention": "key_aware"}),
+    "dino, sparse": ("sparse_dino", {"rho": 0.3}),
+    "dino, sparse, lite": ("sparse_dino", {"rho": 0.3, "lite": Lite(), "attention": "key_aware"}),
+    "dino, lite": ("lite_dino", {}),
+    "dino, lite, sparse": ("lite_dino", {"rho": 0.3}),
+    "lite": ("lite_deformable_detr", {}),
+    "lite, sparse": ("lite_deformable_detr", {"rho": 0.3, "attention": "deformable"}),
     "detr": ("detr", {}),
     "pnp": ("pnp_detr", {"pooled": 3}),
     "sparse, learned positions": ("sparse_detr", {"size": replace(SMALL, positions="learned")}),
 }
-PYRAMIDS = ("deformable_detr", "efficient_detr", "sparse_detr")  # read several levels
-DENSE = ("detr", "pnp_detr")                                     # read one
+PYRAMIDS = ("deformable_detr", "efficient_detr", "sparse_detr", "dino", "sparse_dino")  # read several levels
+DENSE = ("detr", "pnp_detr")                                                           # read one
 EVERY = pytest.mark.parametrize(("paper", "settings"), MODELS.values(), ids=MODELS)
 
 
 def compose(paper: str, **settings: Any) -> Detector:
     given: dict[str, Any] = {"classes": 3, "queries": 6, "backbone": Patches(), "size": SMALL}
     if paper in DENSE:
-        given |= {"backbone": ANT, "size": replace(SMALL, levels=1)}
+        given["backbone"] = ANT
     made = getattr(papers, paper)(**given | settings)
     shaken(made)
     return made

@@ -91,14 +91,46 @@ def load(name: str) -> Case:
 
 
 def described(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
-    """The paper and the settings that a configuration asks for.
+    """The paper and the settings that a configuration asks for."""
+    config = facts["config"]
+    tell = _dino if "dn_number" in config else _dense if "pre_norm" in config else _deformable
+    return tell(facts)
 
-    Of the Deformable DETR family, the Sparse DETR release refines boxes where it has two stages, and has separate
-    heads where boxes are refined or the encoder predicts; the Deformable DETR release refines whenever it is asked to.
+
+def _dino(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """DINO, or Lite DETR on it. The reference takes small numbers of noisy pairs as half the number of groups."""
+    config = facts["config"]
+    pairs = config["dn_number"] if config["use_dn"] else 0
+    settings: dict[str, Any] = {
+        "classes": facts["num_classes"],
+        "queries": config["num_queries"],
+        "backbone": _backbone(config),
+        "denoising": pairs, "groups": 2 * pairs if 0 < 2 * pairs < 100 else None,
+        "shift": config["dn_box_noise_scale"], "relabel": config["dn_label_noise_ratio"],
+        "keep": config["num_select"],
+        "size": asdict(Size(config["hidden_dim"], config["nheads"],
+                            config.get("dim_feedforward_enc", config["dim_feedforward"]), config["enc_layers"],
+                            config["dec_layers"], config["enc_n_points"], config["dec_n_points"],
+                            config["num_feature_levels"], config["dropout"])),
+    }
+    if "num_expansion" not in config:
+        return "dino", settings
+    return "lite_dino", settings | {
+        "attention": "key_aware" if config["key_aware"] else "deformable",
+        "project_keys": config.get("proj_key", False), "shared_places": config.get("same_loc", False),
+        "lite": {"block": config["enc_layers"] // config["num_expansion"],
+                 "fine": config["num_feature_levels"] - config["enc_scale"],
+                 "inner": config["hidden_dim"] if config["small_expand"] else 0},
+    }
+
+
+def _deformable(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The Deformable DETR family.
+
+    The Sparse DETR release refines boxes where it has two stages, and has separate heads where boxes are refined or
+    the encoder predicts; the Deformable DETR release refines whenever it is asked to.
     """
     config = facts["config"]
-    if "pre_norm" in config:
-        return _described_dense(facts)
     two_stage, refine = config["two_stage"], config["with_box_refine"]
     settings: dict[str, Any] = {
         "classes": facts["num_classes"],
@@ -118,7 +150,7 @@ def described(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     return "deformable_detr", settings | {"refine": moves, "two_stage": two_stage}
 
 
-def _described_dense(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+def _dense(facts: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     """The same for DETR and PnP-DETR."""
     config = facts["config"]
     settings: dict[str, Any] = {

@@ -102,10 +102,10 @@ def watched(detector: Detector, batch: Batch, targets: Sequence[Target], rows: R
                   list(calls["backbone"][0][1]), [result for _, result in calls["levels"]],
                   [given[0] for given, _ in calls["positions"]], [result for _, result in calls["positions"]],
                   calls["queries"][0][1][0], [*before, after], [result[0] for _, result in calls["layers"]],
-                  _gradients(detector, rows))
+                  gradients(detector, rows))
 
 
-def _gradients(detector: Detector, rows: Rows) -> dict[str, Tensor | None]:
+def gradients(detector: Detector, rows: Rows) -> dict[str, Tensor | None]:
     layout = Layout.of(detector, rows)
     parameters = dict(detector.named_parameters(remove_duplicate=False))
     found = {theirs: parameters[layout.origin[ours]].grad for ours, theirs in layout.names.items()

@@ -6,8 +6,8 @@ import pytest
 
 from . import cases
 
-COVERED = {"Deformable DETR", "DETR", "PnP-DETR", "function"}
-FUNCTION_FILES = ("core_msda", "core_geometry", "core_losses")
+COVERED = {"Deformable DETR", "DINO", "Lite-DETR", "DETR", "PnP-DETR", "function"}
+FUNCTION_FILES = ("core_msda", "core_geometry", "core_losses", "core_dino")
 
 
 @pytest.mark.parametrize("name", sorted(cases.found()) or ["none"])

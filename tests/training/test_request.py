@@ -142,7 +142,7 @@ def test_an_unknown_key_is_told_with_near_ones(text, near):
     with pytest.raises(UsageError) as error:
         config(text)
     assert repr(text.split("=")[0]) in str(error.value)
-    assert (f"did you mean {near}" if near else "there are accumulate, augmentation") in str(error.value)
+    assert (f"did you mean {near}" if near else "there are accumulate, attention, augmentation") in str(error.value)
 
 
 def test_a_key_of_another_paper_is_unknown():
@@ -194,3 +194,12 @@ def test_rates_may_drop_at_several_epochs():
 def test_what_a_model_does_not_have_is_not_set():
     with pytest.raises(UsageError, match="has no setting 'width'"):
         config("width=64", model="faster-rcnn-fpn-r50")
+
+
+def test_a_schedule_is_set_key_by_key_or_at_once():
+    assert config("fine=2", model="lite-dino-r50").settings["lite"] == {"block": 2, "fine": 2, "inner": None}
+    both = config("fine=2", "lite={'block': 3}", model="lite-dino-r50")
+    assert both.settings["lite"] == {"block": 3, "fine": 2, "inner": None}
+    assert config("block=1").settings["lite"]["block"] == 1
+    with pytest.raises(UsageError, match="has no setting 'block'"):
+        config("block=1", model="deformable-detr-r50")

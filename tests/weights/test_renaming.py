@@ -38,6 +38,10 @@ OPTIONS = [
                           ("pnp_detr", {"score": "single", "backbone": BASE["backbone"] | {"dilation": True}}))),
     *(("deformable_detr", {"size": SMALL | more})
       for more in ({"levels": 1}, {"levels": 3}, {"levels": 5}, {"positions": "learned"})),
+    *(("dino", more) for more in ({}, {"size": SMALL | {"levels": 3}}, {"denoising": 3, "groups": 6})),
+    *(("lite_dino", more) for more in (
+        {}, {"lite": {"block": 1, "fine": 2, "inner": 4}}, {"lite": {"block": 2, "inner": 0}}, {"project_keys": True},
+        {"shared_places": True}, {"attention": "deformable"})),
 ]
 
 
@@ -86,8 +90,9 @@ def test_every_combination_detects_and_learns(paper: str, options: dict[str, Any
     batch = Batch.of([torch.rand(3, 96, 130), torch.rand(3, 128, 70)])
     targets = [Target(torch.tensor([1]), torch.tensor([[0.5, 0.5, 0.3, 0.3]])),
                Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))]
-    losses = detector.losses(batch, targets)
+    losses = detector.train().losses(batch, targets)
     losses.total.backward()
+    detector.eval()
     assert losses.total.isfinite()
     idle = [name for name, p in detector.named_parameters() if p.requires_grad and p.grad is None]
     assert not idle

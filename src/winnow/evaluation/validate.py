@@ -19,7 +19,7 @@ from .coco import Metrics, evaluate, predictions_to_coco
 
 def detect_all(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, workers: int = 0,
                rho: float | None = None, device: torch.device | str = "cpu") -> list[dict[str, object]]:
-    """COCO results of every image of a data set, the 100 best of each, as the papers evaluate."""
+    """COCO results of every image of a data set, the best of each, as many as the paper evaluates."""
     results: list[dict[str, object]] = []
     batches = loader(data, batch_size, train=False, workers=workers)
     with Progress("detecting", len(batches)) as progress:

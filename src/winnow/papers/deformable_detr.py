@@ -5,15 +5,16 @@ Zhu, Su, Lu, Li, Wang, Dai. ICLR 2021. The base of the family; Efficient and Spa
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Literal
 
 from torch import nn
 
-from ..attention import DeformableAttention
+from ..attention import DeformableAttention, KeyAwareAttention, SamplingAttention
 from ..backbone import Backbone
 from ..decoder import Decoder, DecoderLayer
 from ..detector import Detector
-from ..encoder import Encoder, EncoderLayer
+from ..encoder import Encoder, EncoderLayer, SplitEncoderLayer
 from ..errors import one_of
 from ..heads import Head
 from ..losses import Criterion
@@ -21,8 +22,12 @@ from ..neck import Neck
 from ..positions import POSITIONS
 from ..proposals import ProposalProjection
 from ..queries import LearnedQueries, ProposalQueries, Start
-from ..selection import Everything
+from ..selection import Everything, Interleaved, Lite, TopTokens
 from ..sizes import Size
+
+AttentionName = Literal["deformable", "key_aware"]
+Attention = Callable[[int, int, int, int], SamplingAttention]  # of width, heads, levels, points
+ATTENTION: dict[str, Attention] = {"deformable": DeformableAttention, "key_aware": KeyAwareAttention}
 
 
 def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Backbone | nn.Module = "resnet50",
@@ -54,15 +59,15 @@ def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Ba
     )
 
 
-def as_maps(backbone: str | Backbone | nn.Module, size: Size) -> Any:
+def as_maps(backbone: str | Backbone | nn.Module, size: Size, stages: int | None = None) -> Any:
     """A backbone by name, by description, or as it is: any module that gives maps and knows their `channels`.
 
-    Fewer than three levels read the last stages only.
+    By default fewer than three levels read the last stages only, and more levels read three.
     """
     if isinstance(backbone, nn.Module):
         return backbone
     described = Backbone(backbone) if isinstance(backbone, str) else backbone
-    return described.build(stages=min(size.levels, 3))
+    return described.build(stages=stages or min(size.levels, 3))
 
 
 def pyramid_neck(maps: Any, size: Size) -> Neck:
@@ -70,18 +75,32 @@ def pyramid_neck(maps: Any, size: Size) -> Neck:
     return Neck(maps.channels, size.width, size.levels, one_of(POSITIONS, size.positions, "positions")(size.width))
 
 
+def encoder_plan(keep: TopTokens | None, lite: Lite | None) -> nn.Module:
+    """Which tokens each layer updates: all, those worth keeping, or by Lite DETR's schedule all or the same."""
+    if lite:
+        return Interleaved(lite.block, lite.fine, keep)
+    return keep or Everything()
+
+
 def encoder_heads_of(size: Size, classes: int) -> list[Head]:
     """One head for each encoder layer but the last, whose tokens the proposals read."""
     return [Head(size.width, classes) for _ in range(size.encoder_layers - 1)]
 
 
-def encoder_layers(size: Size) -> list[EncoderLayer]:
-    """The family's encoder layers."""
-    return [EncoderLayer(DeformableAttention(size.width, size.heads, size.levels, size.encoder_points),
-                         size.width, size.feedforward, size.dropout) for _ in range(size.encoder_layers)]
+def encoder_layers(size: Size, attention: Attention = DeformableAttention, lite: Lite | None = None,
+                   ) -> list[EncoderLayer]:
+    """The family's encoder layers; in Lite DETR's schedule the last of a block thinks cheaply about fine tokens."""
+    def read() -> SamplingAttention:
+        return attention(size.width, size.heads, size.levels, size.encoder_points)
+
+    block = lite.block if lite and lite.inner != 0 else size.encoder_layers + 1
+    inner = lite.inner if lite and lite.inner is not None else size.feedforward // 8
+    return [EncoderLayer(read(), size.width, size.feedforward, size.dropout) if (i + 1) % block else
+            SplitEncoderLayer(read(), size.width, size.feedforward, size.dropout, fine_inner=inner)
+            for i in range(size.encoder_layers)]
 
 
-def decoder_layers(size: Size) -> list[DecoderLayer]:
+def decoder_layers(size: Size, attention: Attention = DeformableAttention) -> list[DecoderLayer]:
     """The family's decoder layers."""
-    return [DecoderLayer(DeformableAttention(size.width, size.heads, size.levels, size.decoder_points),
+    return [DecoderLayer(attention(size.width, size.heads, size.levels, size.decoder_points),
                          size.width, size.heads, size.feedforward, size.dropout) for _ in range(size.decoder_layers)]

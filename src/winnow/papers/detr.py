@@ -61,7 +61,7 @@ MATCHER = Matcher(1.0, 5.0, 2.0, Softmax())
 def dense_detector(classes: int, queries: int, backbone: str | Backbone | nn.Module, pre_norm: bool, size: Size,
                    sampler: nn.Module, criterion: Criterion) -> Detector:
     """The path of DETR, around any sampler of tokens."""
-    maps = as_maps(backbone, size)
+    maps = as_maps(backbone, size, stages=1)
     encoder_layer, decoder_layer = (PreNormEncoderLayer, PreNormDecoderLayer) if pre_norm else (
         EncoderLayer, DecoderLayer)
     inner = (size.feedforward, size.dropout)

@@ -13,27 +13,53 @@ if TYPE_CHECKING:
 
 Rows = tuple[tuple[str, str], ...]
 
-BACKBONE: Rows = (
+RESNET: Rows = (
     ("backbone.stem.0.", "backbone.0.body.conv1."),
     ("backbone.stem.1.", "backbone.0.body.bn1."),
     ("backbone.stages.{i}.", "backbone.0.body.layer{i+1}."),
+)
+
+SWIN: Rows = (
     ("backbone.patch_embed.", "backbone.0.body.patch_embed."),
     ("backbone.layers.{i}.blocks.", "backbone.0.body.layers.{i}.blocks."),
     ("backbone.layers.{i}.downsample.", "backbone.0.body.layers.{i-1}.downsample."),  # timm merges at a stage's start
     ("backbone.norms.{i}.", "backbone.0.body.norm{i+1}."),
 )
 
-KEYS: Rows = (
-    *BACKBONE,
+BACKBONE: Rows = (*RESNET, *SWIN)
+
+NECK: Rows = (
     ("neck.project.{i}.", "input_proj.{i}."),
     ("neck.shrink.{i}.", "input_proj.{i+maps}."),
     ("neck.level", "transformer.level_embed"),
     ("neck.positions.row.", "backbone.1.row_embed."),
     ("neck.positions.column.", "backbone.1.col_embed."),
+)
+
+ENCODER: Rows = (
     ("encoder.layers.{i}.attention.", "transformer.encoder.layers.{i}.self_attn."),
     ("encoder.layers.{i}.norm{n}.", "transformer.encoder.layers.{i}.norm{n}."),
     ("encoder.layers.{i}.feedforward.expand.", "transformer.encoder.layers.{i}.linear1."),
     ("encoder.layers.{i}.feedforward.shrink.", "transformer.encoder.layers.{i}.linear2."),
+    ("encoder.layers.{i}.fine_feedforward.expand.", "transformer.encoder.layers.{i}.linear12."),
+    ("encoder.layers.{i}.fine_feedforward.shrink.", "transformer.encoder.layers.{i}.linear22."),
+    ("encoder.layers.{i}.fine_norm.", "transformer.encoder.layers.{i}.norm22."),
+)
+
+DECODER: Rows = (
+    ("decoder.layers.{i}.converse.", "transformer.decoder.layers.{i}.self_attn."),
+    ("decoder.layers.{i}.attention.", "transformer.decoder.layers.{i}.cross_attn."),
+    ("decoder.layers.{i}.norm1.", "transformer.decoder.layers.{i}.norm2."),  # theirs counts the cross-attention first
+    ("decoder.layers.{i}.norm2.", "transformer.decoder.layers.{i}.norm1."),
+    ("decoder.layers.{i}.norm3.", "transformer.decoder.layers.{i}.norm3."),
+    ("decoder.layers.{i}.feedforward.expand.", "transformer.decoder.layers.{i}.linear1."),
+    ("decoder.layers.{i}.feedforward.shrink.", "transformer.decoder.layers.{i}.linear2."),
+    ("decoder.heads.{i}.classify.", "class_embed.{i}."),
+    ("decoder.heads.{i}.locate.", "bbox_embed.{i}."),
+)
+
+KEYS: Rows = (
+    *BACKBONE, *NECK, *ENCODER, *DECODER,
     ("encoder.heads.{i}.classify.", "class_embed.{i+first}."),
     ("encoder.heads.{i}.locate.", "bbox_embed.{i+first}."),
     ("queries.start.", "query_embed."),
@@ -44,15 +70,6 @@ KEYS: Rows = (
     ("queries.place.1.", "transformer.pos_trans_norm."),
     ("queries.head.classify.", "class_embed.{layers}."),
     ("queries.head.locate.", "bbox_embed.{layers}."),
-    ("decoder.layers.{i}.converse.", "transformer.decoder.layers.{i}.self_attn."),
-    ("decoder.layers.{i}.attention.", "transformer.decoder.layers.{i}.cross_attn."),
-    ("decoder.layers.{i}.norm1.", "transformer.decoder.layers.{i}.norm2."),  # theirs counts the cross-attention first
-    ("decoder.layers.{i}.norm2.", "transformer.decoder.layers.{i}.norm1."),
-    ("decoder.layers.{i}.norm3.", "transformer.decoder.layers.{i}.norm3."),
-    ("decoder.layers.{i}.feedforward.expand.", "transformer.decoder.layers.{i}.linear1."),
-    ("decoder.layers.{i}.feedforward.shrink.", "transformer.decoder.layers.{i}.linear2."),
-    ("decoder.heads.{i}.classify.", "class_embed.{i}."),
-    ("decoder.heads.{i}.locate.", "bbox_embed.{i}."),
 )
 
 # The references register heads a second time where they are used: (second name, first name, present where).

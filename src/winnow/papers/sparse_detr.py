@@ -20,9 +20,18 @@ from ..heads import Head
 from ..losses import Criterion, Saliency
 from ..proposals import ProposalProjection
 from ..queries import ProposalQueries, Start
-from ..selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
+from ..selection import Lite, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
 from ..sizes import Size
-from .deformable_detr import as_maps, decoder_layers, encoder_heads_of, encoder_layers, pyramid_neck
+from .deformable_detr import (
+    ATTENTION,
+    AttentionName,
+    as_maps,
+    decoder_layers,
+    encoder_heads_of,
+    encoder_layers,
+    encoder_plan,
+    pyramid_neck,
+)
 from .keys import KEYS as FAMILY
 
 ScorerName = Literal["dam", "objectness", "random"]
@@ -36,7 +45,8 @@ KEYS = (*FAMILY, ("encoder.plan.scorer.project.linear.", "transformer.enc_output
 def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
                 backbone: str | Backbone | nn.Module = "resnet50", scorer: ScorerName = "dam",
                 encoder_heads: bool = True, separate_heads: bool = True, start: Start = "memory", specific: bool = True,
-                denoising: int = 0, copies: int = 1, size: Size = Size()) -> Detector:
+                denoising: int = 0, copies: int = 1, attention: AttentionName = "deformable",
+                lite: Lite | None = None, size: Size = Size()) -> Detector:
     """Keep the share `rho` of the tokens, ranked by a scorer; rho 0 updates all of them.
 
     scorer           "dam" learns from the decoder's attention; "objectness" and "random" are the paper's comparisons
@@ -45,6 +55,7 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
     start, specific  of the proposals, see ProposalQueries
     denoising        pairs of noisy objects that train the decoder too; not in the paper, 0 leaves them out
     copies           predictions that each object asks of an encoder head; more than one is not in the paper
+    attention, lite  what Lite DETR adds: key-aware attention, and a schedule in which rho is of the finest levels
     """
     def head() -> Head:
         return Head(size.width, classes)
@@ -59,14 +70,15 @@ def sparse_detr(*, rho: float = 0.1, classes: int = 91, queries: int = 300,
         "objectness": lambda: ObjectnessScorer(project, head()),
         "random": RandomScorer,
     }
+    look = one_of(ATTENTION, attention, "attention")
     return Detector(
         maps,
         pyramid_neck(maps, size),
-        Encoder(encoder_layers(size),
-                plan=TopTokens(rho, one_of(scorers, scorer, "scorer")()) if rho else Everything(),
+        Encoder(encoder_layers(size, look, lite),
+                plan=encoder_plan(TopTokens(rho, one_of(scorers, scorer, "scorer")()) if rho else None, lite),
                 heads=encoder_heads_of(size, classes) if encoder_heads else [], copies=copies),
         proposals,
-        Decoder(decoder_layers(size), heads, refine=True),
+        Decoder(decoder_layers(size, look), heads, refine=True),
         Criterion(selection=Saliency(1.0 if scorer == "dam" else 0.0) if rho else None),
-        Denoiser(classes, proposals.place, size.width, budget=denoising) if denoising else None,
+        Denoiser(classes, size.width, pairs=denoising, place=proposals.place) if denoising else None,
     )

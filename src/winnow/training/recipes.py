@@ -4,6 +4,9 @@
                  (Zhu et al., 2021, A.4; Roh et al., 2022, 4.1)
     detr         500 epochs, as DETR, DETR-DC5 and PnP-DETR were trained (Carion et al., 2020, 4); detr-300 is
                  what their code does unasked, detr-50 the schedule of the Deformable DETR family
+    dino-12      12, 24 or 36 epochs of COCO, as DINO and Lite DETR on it were trained (Zhang et al., 2023, 4.1):
+    dino-24      two rates only, and they drop for the last epochs
+    dino-36
     faster-rcnn  torchvision's 26 epochs; faster-rcnn-109 is DETR's comparison (Carion et al., 2020, 4.1), but for
                  its GIoU loss: ours learns boxes by torchvision's smooth L1
     small        ours: small images and few of them, from scratch, on two CPU cores
@@ -16,7 +19,7 @@ from typing import Literal
 
 from ..errors import UsageError
 
-LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "reference_batch": 1, "lr": 0, "backbone_lr": 0,
+LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "reference_batch": 0, "lr": 0, "backbone_lr": 0,
          "offsets_lr": 0, "weight_decay": 0, "drop_epoch": 0, "warmup": 0, "clip": 0, "ema": 0, "size": 1, "longest": 1,
          "evaluate_every": 1, "seed": 0}
 
@@ -60,6 +63,7 @@ class Recipe:
 
 
 DETR = Recipe(epochs=500, drop_epoch=400, lr=1e-4, backbone_lr=1e-5, offsets_lr=1e-4, reference_batch=0)
+DINO = Recipe(lr=1e-4, backbone_lr=1e-5, offsets_lr=1e-4)
 FASTER_RCNN = Recipe(epochs=26, drop_epoch=(16, 22), optimizer="sgd", lr=0.02, backbone_lr=0.02, offsets_lr=0.02,
                      warmup=1000, clip=1000.0, augmentation="flip")  # torchvision does not clip
 
@@ -68,6 +72,9 @@ RECIPES = {
     "detr": DETR,
     "detr-300": replace(DETR, epochs=300, drop_epoch=200),
     "detr-50": replace(DETR, epochs=50, drop_epoch=40),
+    "dino-12": replace(DINO, epochs=12, drop_epoch=11),
+    "dino-24": replace(DINO, epochs=24, drop_epoch=20),
+    "dino-36": replace(DINO, epochs=36, drop_epoch=30),
     "faster-rcnn": FASTER_RCNN,
     # Rates drop 60,000 and 20,000 steps before the end, as in Detectron2's other long schedules.
     "faster-rcnn-109": replace(FASTER_RCNN, epochs=109, drop_epoch=(101, 106), augmentation="reference"),

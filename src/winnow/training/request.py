@@ -13,38 +13,44 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 from .. import models, papers
 from ..backbone import Backbone
 from ..errors import UsageError
+from ..selection import Lite
 from ..sizes import Size
 from .recipes import RECIPES, Recipe
 from .run import RunConfig
 
-RECIPE, SIZE, BACKBONE = (get_type_hints(kind) for kind in (Recipe, Size, Backbone))
+RECIPE, BACKBONE = get_type_hints(Recipe), get_type_hints(Backbone)
 BACKBONE.pop("name")  # that is what the key "backbone" gives
+PARTS = {"size": get_type_hints(Size), "lite": get_type_hints(Lite)}  # descriptions that are set key by key
+WHOLES = ("backbone", "lite")                                         # or at once
 
 
 def run_config(data: str, model: str, *, out: str, init: str | None = None, workers: int = 2,
                changes: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
     """The run that the options describe; `changes` that are None keep the model's own value.
 
-    A key belongs to the recipe (lr), the transformer's size (width), the backbone (scratch) or the paper's function
-    (queries); "recipe" names another recipe to start from. Raises UsageError for a model or a recipe that there is not,
-    keys that none of them has, and values of another type.
+    A key belongs to the recipe (lr), the transformer's size (width), Lite DETR's schedule (block), the backbone
+    (scratch) or the paper's function (queries); "recipe" names another recipe to start from. Raises UsageError for a
+    model or a recipe that there is not, keys that none of them has, and values of another type.
     """
     named = models.find(model)
     paper = get_type_hints(getattr(papers, named.paper))
+    parts = {key: name for name, keys in PARTS.items() if name in paper for key in keys}
+    paper |= dict.fromkeys(PARTS.keys() & paper.keys(), dict | None)
     paper.pop("return")
     settings: dict[str, Any] = dict(named.settings)
     recipe: dict[str, Any] = {}
     values = {key: value for key, value in (changes or {}).items() if value is not None} | parse(assignments)
     start = _recipe(values.pop("recipe", named.recipe))
-    for key in sorted(values, key="backbone".__ne__):  # another backbone first, so that its options stay
+    for key in sorted(values, key=lambda each: each not in WHOLES):  # these first, so that their own keys stay
         value = values[key]
         if key == "classes":
             raise UsageError("the number of classes is the data's; leave it out")
         if key in RECIPE:
             recipe[key] = _as(RECIPE[key], key, value)
-        elif key in SIZE and "size" in paper:
-            size = asdict(models.default_size(named.paper)) | settings.get("size", {})
-            settings["size"] = size | {key: _as(SIZE[key], key, value)}
+        elif key in parts:
+            name = parts[key]
+            whole = asdict(models.described(named.paper, name, settings.get(name) or {}))
+            settings[name] = whole | {key: _as(PARTS[name][key], key, value)}
         elif key in BACKBONE:
             changed = asdict(models.backbone(settings)) | {key: _as(BACKBONE[key], key, value)}
             settings["backbone"] = _backbone(changed)
@@ -53,7 +59,7 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
         elif key in paper:
             settings[key] = _as(paper[key], key, value)
         else:
-            raise UsageError(f"{model} has no setting {key!r}; {_near(key, {*RECIPE, *SIZE, *BACKBONE, *paper})}")
+            raise UsageError(f"{model} has no setting {key!r}; {_near(key, {*RECIPE, *parts, *BACKBONE, *paper})}")
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
                      recipe=replace(start, **recipe), init=init, workers=workers)
 

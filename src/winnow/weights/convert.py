@@ -51,8 +51,8 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
     """Turn a checkpoint of a reference implementation into one of ours.
 
     Args:
-        source: a .pth file of Sparse, Deformable or Efficient DETR, of DETR or PnP-DETR, or of torchvision's
-            Faster R-CNN; or their weights as .safetensors.
+        source: a .pth file of Deformable, Efficient or Sparse DETR, DINO or Lite DETR, DETR or PnP-DETR, or of
+            torchvision's Faster R-CNN; or their weights as .safetensors.
         out: the .safetensors file to write.
         model: a name of `winnow models`, for what weights can't tell (rho, dilation); by default it is deduced.
 

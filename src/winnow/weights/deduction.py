@@ -44,8 +44,8 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
     Raises UsageError where they are of no implementation that is known here.
     """
     if "transformer.level_embed" not in weights or "class_embed.0.weight" not in weights:
-        raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR, nor of DETR, PnP-DETR or "
-                         "Faster R-CNN: there is no transformer.level_embed or no class_embed.0 among them")
+        raise UsageError("these weights are not of Deformable, Efficient or Sparse DETR, nor of DINO, Lite DETR, DETR, "
+                         "PnP-DETR or Faster R-CNN: there is no transformer.level_embed or no class_embed.0 among them")
     notes: list[str] = []
     named = models.find(model) if model else None
     hints = dict(named.settings) if named else {}
@@ -106,6 +106,14 @@ def layers_of(weights: Mapping[str, Tensor], prefix: str) -> int:
     return 1 + max((int(found[1]) for key in weights if (found := pattern.match(key))), default=-1)
 
 
+def heads_of(args: Arguments, hints: Arguments, notes: list[str]) -> int:
+    """The number of attention heads, which no weight tells."""
+    heads = args.get("nheads", hints.get("size", {}).get("heads"))
+    if heads is None:
+        notes.append("the number of attention heads is not in the weights; 8 assumed")
+    return 8 if heads is None else int(heads)
+
+
 def _queries(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str]) -> int:
     if "query_embed.weight" in weights:
         return weights["query_embed.weight"].shape[0]
@@ -128,10 +136,7 @@ def _size(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, note
     levels, width = weights["transformer.level_embed"].shape
     aimed = {part: weights[f"transformer.{part}.attention_weights.bias"].shape[0] // levels
              for part in ("encoder.layers.0.self_attn", "decoder.layers.0.cross_attn")}
-    heads = args.get("nheads", hints.get("size", {}).get("heads"))
-    if heads is None:
-        heads = 8
-        notes.append("the number of attention heads is not in the weights; 8 assumed")
+    heads = heads_of(args, hints, notes)
     if any(count % heads for count in aimed.values()):
         raise UsageError(f"attention reads {' and '.join(map(str, aimed.values()))} places a level, "
                          f"which {heads} heads can't share; is this another model?")

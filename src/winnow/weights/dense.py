@@ -11,7 +11,7 @@ from torch import Tensor
 from .. import models
 from ..papers.detr import SIZE
 from ..positions import LearnedPositions
-from .deduction import Arguments, Deduced, backbone_of, concluded, layers_of
+from .deduction import Arguments, Deduced, backbone_of, concluded, heads_of, layers_of
 
 SAMPLER = "transformer.sampler."
 
@@ -34,10 +34,7 @@ def deduce(weights: Mapping[str, Tensor], args: Arguments, model: str | None = N
 
 
 def _size(weights: Mapping[str, Tensor], args: Arguments, hints: Arguments, notes: list[str]) -> dict[str, Any]:
-    heads = args.get("nheads", hints.get("size", {}).get("heads"))
-    if heads is None:
-        heads = 8
-        notes.append("the number of attention heads is not in the weights; 8 assumed")
+    heads = heads_of(args, hints, notes)
     return asdict(SIZE) | {
         "width": weights["query_embed.weight"].shape[1], "heads": heads,
         "feedforward": weights["transformer.encoder.layers.0.linear1.weight"].shape[0],

@@ -8,7 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
-from . import deduction, dense, regions
+from . import deduction, dense, dino, regions
 from .deduction import Arguments, Deduced
 
 
@@ -16,7 +16,7 @@ from .deduction import Arguments, Deduced
 class Family:
     """Implementations that share their names.
 
-    sign       a weight that only their files have
+    sign       a weight that their files have, and those of later families in the list do not
     deduce     weights, arguments and perhaps a model's name -> which model it is
     arguments  a detector -> the arguments that their file would hold
     current    brings names of older releases up to date
@@ -32,6 +32,7 @@ class Family:
 DEFORMABLE = Family(("deformable_detr", "efficient_detr", "sparse_detr"), "transformer.level_embed",
                     deduction.deduce, deduction.reference_arguments)
 FAMILIES = (
+    Family(("dino", "lite_dino"), "transformer.tgt_embed.weight", dino.deduce, dino.reference_arguments),
     DEFORMABLE,
     Family(("detr", "pnp_detr"), "class_embed.weight", dense.deduce, dense.reference_arguments),
     Family(("faster_rcnn",), "rpn.head.cls_logits.weight", regions.deduce, regions.reference_arguments,
@@ -40,7 +41,7 @@ FAMILIES = (
 
 
 def family_of(weights: Mapping[str, Tensor]) -> Family:
-    """The family that these weights show; without a sign it is up to the first to say what is missing."""
+    """The family that these weights show; without a sign it is up to Deformable DETR's to say what is missing."""
     return next((family for family in FAMILIES if family.sign in weights), DEFORMABLE)
 
 

@@ -18,12 +18,15 @@ from ..errors import UsageError, few
 from ..interface import BaseDetector
 from ..papers import keys
 from ..papers.detr import KEYS as DETR
+from ..papers.dino import KEYS as DINO
 from ..papers.faster_rcnn import KEYS as FASTER_RCNN
 from ..papers.pnp_detr import KEYS as PNP
 from ..papers.sparse_detr import KEYS as SPARSE
 
-ROWS: dict[str, keys.Rows] = {"deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE,
-                              "detr": DETR, "pnp_detr": PNP, "faster_rcnn": FASTER_RCNN}
+ROWS: dict[str, keys.Rows] = {
+    "deformable_detr": keys.KEYS, "efficient_detr": keys.KEYS, "sparse_detr": SPARSE, "dino": DINO, "lite_dino": DINO,
+    "detr": DETR, "pnp_detr": PNP, "faster_rcnn": FASTER_RCNN,
+}
 
 CONSTANT = "relative_position_index"  # follows from the window size, so ours do not store it
 
@@ -33,6 +36,7 @@ IGNORED: tuple[tuple[str, str], ...] = (
     (r"\.num_batches_tracked$", "counts batches; frozen batch norms do not"),
     (rf"\.{CONSTANT}$", "a constant of the window size"),
     (r"\.attn_mask$", "a constant of the window size"),
+    (r"\.query_proj\.(weight|bias)$", "Lite DETR makes it for plain attention too, which has no use for it"),
 )
 
 
@@ -83,14 +87,15 @@ class Layout:
         return state, self._leave_out(weights)
 
     def _leave_out(self, weights: Mapping[str, Tensor]) -> dict[str, str]:
-        used, ignored, unknown = set(self.names.values()), {}, []
+        used = {name for name in self.names.values() if not name.endswith(CONSTANT)}
+        ignored, unknown = {}, []
         for key, weight in weights.items():
             first = self.aliases.get(key) or _first_name(key, weights)
             reason = next((why for mark, why in IGNORED if re.search(mark, key)), None)
+            if key in used:
+                continue
             if reason:
                 ignored[key] = reason
-            elif key in used:
-                continue
             elif first is None:
                 unknown.append(key)
             elif not torch.equal(weight, weights[first]):
