@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from itertools import count, pairwise
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw
 from winnow.data import generated
 from winnow.data.coco import CocoData
 from winnow.data.folders import find_data
-from winnow.data.generated import CLASSES, SKIN, Recipe, draw, write_data
+from winnow.data.generated import CLASSES, CONTRAST, SKIN, Recipe, draw, write_data
 from winnow.data.transforms import evaluation
 
 SMALL = Recipe(width=64, height=48, objects=(1, 3), smallest=10, largest=40, straws=4, crumbs=4)
@@ -130,13 +130,11 @@ def test_all_classes_sizes_and_empty_pictures_occur():
     assert longest[0] < 15 and longest[-1] > 40
 
 
-def test_objects_stand_out_from_the_floor():
-    recipe = Recipe(width=64, height=64, objects=(1, 1), smallest=60, largest=60, straws=0, crumbs=0, empty=0)
-    drawn = draw(np.random.default_rng(5), recipe)
-    x, y, width, height = (round(side) for side in drawn.boxes[0])
-    pixels = np.asarray(drawn.image, float)
-    strongest = max(np.abs(a - b).max() for a, b in pairwise(pixels[y + height // 2, x:x + width]))
-    assert strongest > 20
+def test_colours_stand_out_from_what_is_beneath():
+    rng, beneath = np.random.default_rng(0), np.array([120, 130, 140])
+    colours = np.stack([generated._apart(rng, beneath) for _ in range(200)])
+    assert np.linalg.norm(colours - beneath, axis=1).min() >= CONTRAST
+    assert colours.std(0).min() > 40  # and are of all kinds
 
 
 class Steps:
@@ -188,7 +186,8 @@ def test_a_set_whose_mark_is_broken_is_made_again(tmp_path, spoil):
     assert steps.count == 2
 
 
-def test_a_set_that_was_not_finished_is_made_again(tmp_path):
+@pytest.mark.parametrize("seed", [1, 2])  # what it held before the stop, and what it was to hold
+def test_a_set_that_was_not_finished_is_made_again(tmp_path, seed):
     def stop():
         raise KeyboardInterrupt
 
@@ -196,5 +195,5 @@ def test_a_set_that_was_not_finished_is_made_again(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         write_data(tmp_path, train=1, val=1, seed=2, recipe=SMALL, progress=stop)
     steps = Steps()
-    write_data(tmp_path, train=1, val=1, seed=1, recipe=SMALL, progress=steps)  # what it held before the stop
+    write_data(tmp_path, train=1, val=1, seed=seed, recipe=SMALL, progress=steps)
     assert steps.count == 2

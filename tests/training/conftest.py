@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from winnow.data.generated import Recipe, write_data
+from winnow.training.loop import train
 from winnow.training.request import run_config
-from winnow.training.run import RunConfig
+from winnow.training.run import RunConfig, RunFolder
 
 PICTURES = Recipe(width=96, height=64, objects=(1, 3), smallest=16, largest=60, straws=3, crumbs=3, empty=0.0)
 TINY = ("backbone={'name': 'resnet', 'scratch': True, 'options': {'base': 4, 'blocks': [1, 1, 1, 1]}}", "width=32",
@@ -36,3 +38,16 @@ def configure(tmp_path: Path, pictures: Path) -> Configure:
         return configured(data, tmp_path / out, *assignments, init=init)
 
     return configure
+
+
+@pytest.fixture(scope="session")
+def whole(pictures: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished run; tests that change it take a copy."""
+    return train(configured(pictures, tmp_path_factory.mktemp("whole") / "run"))
+
+
+@pytest.fixture
+def finished(whole: RunFolder, tmp_path: Path) -> RunFolder:
+    """A copy of the finished run, where `configure` puts runs."""
+    shutil.copytree(whole.root, tmp_path / "run")
+    return RunFolder(tmp_path / "run")

@@ -24,8 +24,6 @@ from winnow.training.run import RunFolder
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
-from .conftest import configured
-
 
 def same_weights(a: Path, b: Path) -> bool:
     first, second = load_file(a), load_file(b)
@@ -40,19 +38,6 @@ def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def no_page(monkeypatch):
     """Leave out the drawing of the run's page, which takes longer than the run."""
     monkeypatch.setattr(loop, "summarise", lambda folder, title: folder.report)
-
-
-@pytest.fixture(scope="module")
-def whole(pictures, tmp_path_factory) -> RunFolder:
-    """A finished run; tests that change it take a copy."""
-    return train(configured(pictures, tmp_path_factory.mktemp("whole") / "run"))
-
-
-@pytest.fixture
-def finished(whole, tmp_path) -> RunFolder:
-    """A copy of the finished run, where `configure` puts runs."""
-    shutil.copytree(whole.root, tmp_path / "run")
-    return RunFolder(tmp_path / "run")
 
 
 def stop_in(monkeypatch, epoch: int) -> None:

@@ -148,7 +148,7 @@ def _curves(history: Sequence[Mapping[str, Any]]) -> str:
         return ""
     head = list(dict.fromkeys(key for row in history for key in row))
     rows = [[_plain(row.get(key)) for key in head] for row in history]
-    return _section("Learning", "Loss on the training images, and average precision on held-out ones, by epoch.",
+    return _section("Learning", "Loss on the training images, and average precision, by epoch.",
                     f'<div class="charts">{"".join(charts)}</div>',
                     f"<details><summary>Every epoch in numbers</summary>{_table(head, rows)}</details>")
 
@@ -170,7 +170,7 @@ def _classes(per_class: Mapping[str, Mapping[str, Share]]) -> str:
                     f'<td class="bar" aria-hidden="true">{bar}</td></tr>')
     head = ('<thead><tr><th scope="col">Class</th><th scope="col" class="number">AP</th>'
             '<th scope="col" class="number">AP50</th><td class="bar"></td></tr></thead>')
-    return _section("Classes", "Average precision of each class on held-out images, in points of 100. "
+    return _section("Classes", "Average precision of each class, in points of 100. "
                                "AP50 counts a detection that overlaps its object by half.",
                     f'<div class="scroll"><table>{head}<tbody>{"".join(rows)}</tbody></table></div>')
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from shlex import quote
 
 import numpy as np
 import supervision as sv
@@ -11,13 +12,14 @@ import supervision as sv
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation
+from ..errors import DataError
 from ..evaluation.coco import Metrics
 from ..inference.drawing import beside
 from ..inference.predictor import THRESHOLD, Predictor, Seen, load
 from ..inference.tokens import attention_on_kept, token_figure, token_levels
-from ..progress import Progress, clock
+from ..progress import Progress, clock, console
 from ..report import Number, Picture, RunReport, Step, installed, points, write_report
-from .run import RunFolder
+from .run import RunConfig, RunFolder
 
 PICTURES, SHEETS = 8, 3
 
@@ -37,7 +39,12 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
     with Progress("drawing", len(chosen)) as progress:
         for place, index in enumerate(chosen):
             name = data.images[index].file_name
-            seen = predictor.run(source.images / name)
+            progress.advance()
+            try:
+                seen = predictor.run(source.images / name)
+            except DataError as error:
+                console.print(f"left out of the page: {error}", markup=False)
+                continue
             truth = truth_of(data, index)
             gallery.append(Picture(name, f"{len(seen.detections)} found at {THRESHOLD} and above, "
                                          f"{len(truth)} there",
@@ -45,11 +52,10 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
                                    f"{name}: annotated objects on the left, detections on the right"))
             if predictor.sparse and place < SHEETS:
                 sheets.append(sheet(name, seen))
-            progress.advance()
     best = max((row for row in history if row.get("AP") is not None), key=lambda row: row["AP"], default={})
     return write_report(folder.report, RunReport(
         title=title,
-        summary=f"{config.model} after {len(history)} epochs on {Path(config.data).name}: "
+        summary=f"{config.model} after {len(history)} epochs on {Path(config.data).resolve().name}: "
                 f"what it learned, shown on images that it {'never' if held_out else 'also'} trained on.",
         held_out=held_out,
         numbers=numbers(predictor, best, history, f"{len(data)} {kind} images"),
@@ -57,11 +63,17 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
                  | {key: row[key] for key in ("AP", "AP50") if row.get(key) is not None} for row in history],
         per_class=metrics.per_class if metrics else best.get("per_class", {}),
         gallery=gallery, tokens=sheets, config=config.as_dict(), versions=installed(), seed=config.recipe.seed,
-        steps=[
-            Step("Detect on your own pictures", f"winnow predict PICTURES --model {folder.root} --out drawn"),
-            Step("Spend less on the same weights", f"winnow val {config.data} --model {folder.root} --rho 0.1"),
-            Step("Train on your own data", f"winnow train DATA --model {config.model}"),
-        ]))
+        steps=steps(config, quote(str(folder.root)), sparse=predictor.sparse)))
+
+
+def steps(config: RunConfig, model: str, *, sparse: bool) -> list[Step]:
+    """What to type next."""
+    less = Step("Spend less on the same weights", f"winnow val {quote(config.data)} --model {model} --rho 0.1")
+    return [
+        Step("Detect on your own pictures", f"winnow predict PICTURES --model {model} --out drawn"),
+        *([less] if sparse else []),
+        Step("Train on your own data", f"winnow train DATA --model {config.model}"),
+    ]
 
 
 def numbers(predictor: Predictor, best: dict[str, float], history: Sequence[dict[str, float]],
@@ -102,4 +114,5 @@ def truth_of(data: CocoData, index: int) -> sv.Detections:
 
 def spread(length: int, count: int) -> list[int]:
     """Up to `count` indices, evenly spread over a data set."""
-    return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(min(count, length))})
+    count = min(count, length)
+    return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(count)})
