@@ -63,7 +63,7 @@ class PreNormDecoderLayer(DecoderLayer):
 class DecoderStack(nn.Module):
     """Layers, and what predicts after each: one head serves all layers, or each layer has its own.
 
-    `norm` makes of the running stream what predicts. The stream itself goes on to the next layer, and moves its boxes.
+    `norm` makes of the running stream what predicts; the stream itself goes on to the next layer.
     """
 
     refine: bool
@@ -86,7 +86,7 @@ class DecoderStack(nn.Module):
 
 
 class Decoder(DecoderStack):
-    """Each layer predicts; with `refine` the next one starts from its boxes (Zhu et al., 2021, A.4)."""
+    """Each layer predicts; with `refine` the next one starts from the predicted boxes (Zhu et al., 2021, A.4)."""
 
     def __init__(self, layers: Sequence[DecoderLayer], heads: Sequence[Head], refine: bool,
                  norm: nn.Module | None = None):
@@ -106,14 +106,15 @@ class Decoder(DecoderStack):
             if supervised or self.is_last(i):
                 predictions.append(self.head(i)(self.norm(hidden), reference))
             if self.refine and not self.is_last(i):
-                reference = self.head(i).move(hidden, reference).detach()
+                boxes = predictions[-1].boxes if supervised else self.head(i).move(self.norm(hidden), reference)
+                reference = boxes.detach()
         return Decoded(predictions, looked)
 
 
 class LookForwardDecoder(DecoderStack):
     """Each layer's box loss teaches the layer before it too (look forward twice, Zhang et al., 2023, 3.5).
 
-    A query's position follows from the box it holds.
+    A query's position follows from the box it holds, and the stream moves that box before it is normed to predict.
     """
 
     refine = True

@@ -30,6 +30,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from ..decoder import Decoder
 from ..interface import BaseDetector
 from ..structures import Batch, Target
 
@@ -131,7 +132,8 @@ def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_
     counts = _count(detector, height, width, 1, rho, rules, supervised=True)
     if not encoder_heads:
         counts = Counter({where: count for where, count in counts.items() if ENCODER_HEADS not in where})
-    if getattr(getattr(detector, "decoder", None), "refine", False):
+    decoder = getattr(detector, "decoder", None)
+    if isinstance(decoder, Decoder) and decoder.refine:  # ours starts the next layer from the boxes at hand
         counts.update({("decoder", "boxes again"): counts["decoder", BOX_HEADS]})
     return _by_stage(counts)
 
