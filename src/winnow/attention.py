@@ -16,6 +16,8 @@ from .mlp import start_xavier
 from .ops import deformable_match, deformable_sample
 from .structures import Grid, Pyramid, Samples, Tokens
 
+POINTS = 4  # places that each head samples on each level, where a model's Size says nothing else
+
 
 class DenseAttention(nn.Module):
     """Each query reads every token, wherever it lies (Carion et al., 2020, A.1)."""
@@ -95,7 +97,7 @@ class SamplingAttention(nn.Module):
 class DeformableAttention(SamplingAttention):
     """The query says where to look, and how much each place counts (Zhu et al., 2021, eq. 3)."""
 
-    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = 4):
+    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = POINTS):
         super().__init__(width, heads, levels, points)
         self.attention_weights = nn.Linear(width, heads * levels * points)
         nn.init.zeros_(self.attention_weights.weight)
@@ -115,7 +117,7 @@ class KeyAwareAttention(SamplingAttention):
     As in the reference, a place on padding or outside its level answers 0 and keeps its share.
     """
 
-    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = 4, *,
+    def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = POINTS, *,
                  project_keys: bool = False, shared_places: bool = False):
         super().__init__(width, heads, levels, points, shared_places)
         self.query_proj = nn.Linear(width, width)

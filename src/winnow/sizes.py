@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from .attention import POINTS
+
 
 @dataclass(frozen=True)
 class Size:
@@ -19,8 +21,8 @@ class Size:
     feedforward: int = 1024
     encoder_layers: int = 6
     decoder_layers: int = 6
-    encoder_points: int = 4
-    decoder_points: int = 4
+    encoder_points: int = POINTS
+    decoder_points: int = POINTS
     levels: int = 4
     dropout: float = 0.1
     positions: Literal["sine", "learned"] = "sine"
