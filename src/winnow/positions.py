@@ -35,7 +35,7 @@ def encode_grid(padding: Tensor, width: int, *, offset: float = -0.5, temperatur
 
 
 def encode_boxes(boxes: Tensor, channels: int = 128) -> Tensor:
-    """Boxes (B, Q, 4) in [0, 1] -> (B, Q, 4 * channels), in the order cx cy w h."""
+    """Boxes (B, Q, 4) in [0, 1] -> (B, Q, 4 * channels), in the order cx cy w h. Of points (B, Q, 2), x y."""
     return _waves(boxes * (2 * math.pi), channels, 10000).flatten(-2)
 
 

@@ -13,6 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+ANCHOR = 0.05  # side of the boxes that proposals of the finest level start from (Zhu et al., 2021, A.4)
+
 Shapes = tuple[tuple[int, int], ...]
 Matches = list[tuple[Tensor, Tensor]]  # per image: indices of queries, and of the objects they pair with
 
@@ -68,7 +70,7 @@ class Grid:
     inside: Shapes            # (B, L) tokens of each level inside each image
     valid: Tensor             # (B, L, 2) share of each level's width and height inside the image
     centers: Tensor           # (B, T, 2) x y in [0, 1] of the image; beyond 1 on padding
-    anchors: Tensor           # (B, T, 4) logits of a box 0.05 * 2^level wide; inf where none may start
+    anchors: Tensor           # (B, T, 4) logits of a box `ANCHOR` * 2^level wide; inf where none may start
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -84,8 +86,12 @@ class Grid:
         return starts
 
     @classmethod
-    def of(cls, outside: Sequence[Tensor], device: torch.device) -> Grid:
-        """From the padding (B, H, W) of each level, on the CPU (Zhu et al., 2021, A.2 and A.4)."""
+    def of(cls, outside: Sequence[Tensor], device: torch.device,
+           anchor: tuple[float, float] = (ANCHOR, ANCHOR)) -> Grid:
+        """From the padding (B, H, W) of each level, on the CPU (Zhu et al., 2021, A.2 and A.4).
+
+        `anchor` is the width and height of the boxes that start on the finest level, in [0, 1] of the image.
+        """
         shapes = tuple((mask.shape[1], mask.shape[2]) for mask in outside)
         spans = [torch.stack([(~mask[:, 0]).sum(1), (~mask[:, :, 0]).sum(1)], -1) for mask in outside]  # (B, 2)
         valid = torch.stack([span / torch.tensor([w, h]) for span, (h, w) in zip(spans, shapes, strict=True)], 1)
@@ -96,7 +102,7 @@ class Grid:
             centers.append(places / (valid[:, level, None] * torch.tensor([w, h])))
             # The reference divides by the integer span here and by share times width above: equal but for rounding.
             starts.append(places / span[:, None])
-            sides.append(torch.full_like(starts[-1], 0.05 * 2.0**level))
+            sides.append((torch.tensor(anchor) * 2.0**level).expand_as(starts[-1]))
         boxes = torch.cat([torch.cat(starts, 1), torch.cat(sides, 1)], -1)
         inside = ~torch.cat([mask.flatten(1) for mask in outside], 1)
         counts = torch.stack([(~mask).flatten(1).sum(1) for mask in outside], 1)  # (B, L)

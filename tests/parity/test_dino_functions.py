@@ -9,11 +9,11 @@ from winnow import attention
 from winnow.attention import DeformableAttention, KeyAwareAttention, SamplingAttention
 from winnow.denoising import Denoiser
 from winnow.positions import encode_boxes, encode_grid
-from winnow.structures import Pyramid, Queries, Target
+from winnow.structures import Grid, Pyramid, Queries, Target
 
 from . import cases
 from .dino import replayed
-from .test_functions import bare_grid, close, each, recorded, shapes_of
+from .test_functions import bare_grid, close, each, recorded, shapes_of, split
 
 
 def facts(name: str, item: str) -> dict:
@@ -63,10 +63,24 @@ def test_noisy_queries_agree(name: str, item: str) -> None:
     assert torch.equal(noise.join(queries).hidden_from, cases.load(name).tensors[f"{item}/attn_mask"])
 
 
-@each("core_dino", r"query_sine/4d(?=/)")
-def test_box_encoding_with_y_first_agrees(name: str, item: str) -> None:
+@each("core_dino", r"query_sine/[24]d(?=/)")
+def test_box_and_point_encodings_with_y_first_agree(name: str, item: str) -> None:
     golden = recorded(name, item)
-    close(encode_boxes(golden["input"][..., [1, 0, 2, 3]]), golden["output"], 5e-6)
+    order = [1, 0, 2, 3][:golden["input"].shape[-1]]
+    close(encode_boxes(golden["input"][..., order]), golden["output"], 5e-6)
+
+
+@each("core_dino", r"proposals_learned_wh(?=/)")
+def test_proposals_of_another_width_and_height_agree(name: str, item: str) -> None:
+    """The reference could learn these sides; in every release that is off."""
+    golden = recorded(name, item)
+    width, height = golden["wh_logits"].sigmoid().tolist()
+    shapes = shapes_of(golden["spatial_shapes"])
+    grid = Grid.of(split(golden["mask_flatten"], shapes), torch.device("cpu"), anchor=(width, height))
+    assert torch.equal(grid.anchors.isinf(), golden["output_unact"].isinf())
+    close(grid.anchors.nan_to_num(posinf=0), golden["output_unact"].nan_to_num(posinf=0), 5e-6)
+    silent = grid.anchors.isinf().any(-1, keepdim=True)
+    close(golden["memory"].masked_fill(silent, 0), golden["output_memory"], 0)
 
 
 @each("core_dino", r"map_sine(?=/)")
