@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from .mlp import start_xavier
-from .ops import deformable_match, deformable_sample
+from .ops import deformable_match, deformable_sample, locate, share
 from .structures import Grid, Pyramid, Samples, Tokens
 
 POINTS = 4  # places that each head samples on each level, where a model's Size says nothing else
@@ -77,21 +77,9 @@ class SamplingAttention(nn.Module):
         return project(memory.values).masked_fill(memory.padding[..., None], 0).unflatten(-1, (self.heads, -1))
 
     def places(self, query: Tensor, reference: Tensor, grid: Grid) -> Tensor:
-        """Where each query (B, Q, C) looks around its reference point (B, Q, 2) or box (B, Q, 4).
-
-        Offsets count in tokens around a point, and in halves of the box's side around a box. (B, Q, M, L, P, 2)
-        """
+        """Where queries (B, Q, C) look around their points (B, Q, 2) or boxes (B, Q, 4): (B, Q, M, L, P, 2)."""
         offsets = self.sampling_offsets(query).unflatten(-1, (self.heads, -1, self.points, 2))
-        place = on_levels(reference, grid)[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 | 4)
-        if reference.shape[-1] == 4:
-            offsets = offsets / self.points * place[..., 2:] * 0.5
-        else:
-            offsets = offsets / offsets.new_tensor([(w, h) for h, w in grid.shapes])[:, None]
-        return place[..., :2] + offsets
-
-    def shares(self, logits: Tensor) -> Tensor:
-        """Logits (B, Q, M, L * P) -> weights (B, Q, M, L, P) of all a head's places together."""
-        return logits.softmax(-1).unflatten(-1, (self.levels, self.points))
+        return locate(on_levels(reference, grid), offsets, grid.shapes)
 
 
 class DeformableAttention(SamplingAttention):
@@ -106,7 +94,7 @@ class DeformableAttention(SamplingAttention):
     def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:
         """Where each query (B, Q, C) looks, and how much each place counts."""
         logits = self.attention_weights(query).unflatten(-1, (self.heads, -1))
-        return Samples(self.places(query, reference, memory.grid), self.shares(logits))
+        return Samples(self.places(query, reference, memory.grid), share(logits, self.levels))
 
 
 class KeyAwareAttention(SamplingAttention):
@@ -129,7 +117,8 @@ class KeyAwareAttention(SamplingAttention):
         keys = self.by_head(self.key_proj, memory) if self.key_proj else values
         asked = self.query_proj(query).unflatten(-1, (self.heads, -1)) / math.sqrt(keys.shape[-1])
         places = self.places(query, reference, memory.grid)
-        return Samples(places, self.shares(deformable_match(asked, keys, memory.grid.shapes, places).flatten(-2)))
+        answers = deformable_match(asked, keys, memory.grid.shapes, places)
+        return Samples(places, share(answers.flatten(-2), self.levels))
 
 
 def on_levels(reference: Tensor, grid: Grid) -> Tensor:

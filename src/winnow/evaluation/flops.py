@@ -60,14 +60,20 @@ def _outputs(factor: int) -> Rule:
     return lambda out, *_: factor * out.numel()
 
 
-aten = torch.ops.aten
+def _sampled(factor: int) -> Rule:
+    """So much for each element that is read; a location is an x and a y."""
+    return lambda _out, values, _shapes, locations, *_: factor * values.shape[-1] * locations.numel() // 2
+
+
+aten, ours = torch.ops.aten, torch.ops.winnow
 PRODUCTS: Rules = {
     aten.convolution: _convolution, aten.mm: _product, aten.bmm: _product, aten.addmm: _product_and_sum,
-    aten.baddbmm: _product_and_sum,
+    aten.baddbmm: _product_and_sum, ours.deformable_match: _sampled(1),
 }
 SPARSE_DETR: Rules = PRODUCTS | {
     aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.grid_sampler_2d: _outputs(4),
-    aten.upsample_nearest2d: _outputs(1),
+    aten.upsample_nearest2d: _outputs(1), ours.deformable_sample: _sampled(4), ours.deformable_attend: _sampled(4),
+    ours.deformable_match: _sampled(5),
 }
 DETR: Rules = PRODUCTS | {
     **dict.fromkeys((aten.add, aten.add_, aten.sub, aten.mul, aten.div, aten.relu, aten.relu_), _outputs(1)),

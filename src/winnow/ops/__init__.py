@@ -1,32 +1,45 @@
-"""Reading a pyramid at learned places: the operators that deserve fast kernels.
+"""Reading a pyramid at learned places: the operators that deserve fast kernels, behind one door.
 
-Everything else in the house calls `deformable_sample` and `deformable_match`; which implementation answers is
-decided here.
+    deformable_sample  values at given places, weighed and added up
+    deformable_match   how well the keys at given places answer their query
+    deformable_attend  sampling that aims by itself: offsets and logits in, for those who need not know where it looked
+
+Shape letters are those of `structures.py`; D is the channels of one head. Places in [0, 1] span a level; reading is
+bilinear between token centres. On this every backend agrees:
+
+- Beyond its tokens a level is zero, however far out a place lies; a level without tokens is zero everywhere.
+- A place that is not a number gives no number: NaN is handed on, so that whoever made it is found.
+- The result has the type of the values; the arithmetic is float32 at least.
+- Nothing needs to be contiguous.
+
+Who answers is told in `choice.py`: `use("plain")` for a while, the environment variable WINNOW_OPS for good, and by
+default the fastest backend that can. To torch.compile, autograd, torch.export and FLOP counters each operator is one
+`torch.library` operator of the namespace `winnow` (`operators.py`), whoever answers. Only `plain`, asked for by name,
+shows the grid sampling that it is made of: that is what exporters to other formats need.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Samples, Shapes
+from . import operators, plain
+from .choice import backend_of, use, wanted
+from .plain import locate, share
+
+__all__ = ["backend_of", "deformable_attend", "deformable_match", "deformable_sample", "locate", "share", "use"]
 
 
 def deformable_sample(values: Tensor, shapes: Shapes, samples: Samples) -> Tensor:
     """Weighted sum of the values at the sampled places (Zhu et al., 2021, eq. 3).
 
-    values (B, T, M, D) over levels of the given shapes -> (B, Q, M * D). Places in [0, 1] span a level;
-    reading is bilinear between token centres and zero outside.
+    values (B, T, M, D) over levels of the given shapes -> (B, Q, M * D).
     """
-    batch, _, heads, dim = values.shape
-    weights = samples.weights.transpose(1, 2).flatten(0, 1)  # (B*M, Q, L, P)
-    read = weights.new_zeros(batch * heads, dim, weights.shape[1])
-    for level, points in enumerate(_points(values, shapes, samples.locations)):
-        read = read + (points * weights[:, None, :, level]).sum(-1)
-    return read.view(batch, heads * dim, -1).transpose(1, 2)
+    _check(values, shapes)
+    if wanted() == "plain":
+        return plain.sample(values, shapes, samples.locations, samples.weights)
+    return operators.sample(values, operators.flat(shapes), samples.locations, samples.weights)
 
 
 def deformable_match(asked: Tensor, keys: Tensor, shapes: Shapes, locations: Tensor) -> Tensor:
@@ -35,19 +48,27 @@ def deformable_match(asked: Tensor, keys: Tensor, shapes: Shapes, locations: Ten
     asked (B, Q, M, D), keys (B, T, M, D) and locations (B, Q, M, L, P, 2) -> (B, Q, M, L, P). Keys are read as
     `deformable_sample` reads values, so that a place outside a level answers 0.
     """
-    batch, _, heads, _ = keys.shape
-    rows = asked.transpose(1, 2).flatten(0, 1)  # (B*M, Q, D)
-    answers = [torch.einsum("nqd,ndqp->nqp", rows, points) for points in _points(keys, shapes, locations)]
-    return torch.stack(answers, 2).unflatten(0, (batch, heads)).transpose(1, 2)
+    _check(keys, shapes)
+    if wanted() == "plain":
+        return plain.match(keys, shapes, locations, asked)
+    return operators.match(keys, operators.flat(shapes), locations, asked)
 
 
-def _points(values: Tensor, shapes: Shapes, locations: Tensor) -> Iterator[Tensor]:
-    """Values (B, T, M, D) at locations (B, Q, M, L, P, 2), level by level: (B*M, D, Q, P)."""
-    _, tokens, _, dim = values.shape
+def deformable_attend(values: Tensor, shapes: Shapes, reference: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+    """What `deformable_sample` reads at `locate(reference, offsets, shapes)`, weighed by `share(logits)`.
+
+    values (B, T, M, D), reference (B, Q, L, 2 | 4) in [0, 1] of each padded level, offsets (B, Q, M, L, P, 2) and
+    logits (B, Q, M, L * P) -> (B, Q, M * D). Places and weights need not be kept, unless a gradient is wanted.
+    """
+    given = (values, reference, offsets, logits)
+    if wanted() == "plain" or (torch.is_grad_enabled() and any(each.requires_grad for each in given)):
+        places = locate(reference, offsets, shapes)
+        return deformable_sample(values, shapes, Samples(places, share(logits, len(shapes))))
+    _check(values, shapes)
+    return operators.attend(values, operators.flat(shapes), offsets, reference, logits)
+
+
+def _check(values: Tensor, shapes: Shapes) -> None:
     expected = sum(h * w for h, w in shapes)
-    if tokens != expected:
-        raise ValueError(f"values hold {tokens} tokens, but levels of {shapes} have {expected}")
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)  # (B*M, Q, L, P, 2)
-    for level, (value, (h, w)) in enumerate(zip(values.split([h * w for h, w in shapes], 1), shapes, strict=True)):
-        plane = value.permute(0, 2, 3, 1).reshape(-1, dim, h, w)
-        yield F.grid_sample(plane, grids[:, :, level], align_corners=False)
+    if values.shape[1] != expected:
+        raise ValueError(f"values hold {values.shape[1]} tokens, but levels of {shapes} have {expected}")

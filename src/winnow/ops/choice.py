@@ -1,0 +1,78 @@
+"""Which backend answers. Each is a module that can say whom it serves, and then answers as `plain` would.
+
+    plain   grid sampling, level by level; every device, every type                         `plain.py`
+
+By default the first of them that serves the values at hand; a name prefers one, and where that one can not serve
+(float64, another device) `plain` does.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Protocol
+
+from torch import Tensor
+
+from ..errors import UsageError
+from ..structures import Shapes
+from . import plain
+
+
+class Backend(Protocol):
+    """What a module must offer to answer; arguments are those of `plain`."""
+
+    def serves(self, values: Tensor) -> bool:
+        """Whether it can read values of this device and type."""
+
+    def sample(self, values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+        """See `ops.deformable_sample`."""
+
+    def match(self, keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:
+        """See `ops.deformable_match`."""
+
+    def attend(self, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
+        """See `ops.deformable_attend`."""
+
+    def sample_backward(self, gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
+                        weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Gradients of values, locations and weights."""
+
+
+BACKENDS: dict[str, Backend] = {"plain": plain}  # fastest first
+_wanted = os.environ.get("WINNOW_OPS", "auto")
+
+
+def wanted() -> str:
+    """The backend that was asked for, or "auto"."""
+    return _wanted
+
+
+@contextmanager
+def use(name: str) -> Iterator[None]:
+    """Prefer a backend for a while, in the whole process; "auto" is the fastest that serves."""
+    global _wanted  # noqa: PLW0603 (a plain global is what torch.compile can guard on)
+    _known(name)
+    before, _wanted = _wanted, name
+    try:
+        yield
+    finally:
+        _wanted = before
+
+
+def backend_of(values: Tensor) -> str:
+    """The name of the backend that would answer for these values."""
+    names = list(BACKENDS) if wanted() == "auto" else [_known(wanted()), "plain"]
+    return next(name for name in names if BACKENDS[name].serves(values))
+
+
+def choose(values: Tensor) -> Backend:
+    """The backend that answers for these values."""
+    return BACKENDS[backend_of(values)]
+
+
+def _known(name: str) -> str:
+    if name != "auto" and name not in BACKENDS:
+        raise UsageError(f"no operators are called {name!r}; WINNOW_OPS and use() take auto, {', '.join(BACKENDS)}")
+    return name

@@ -1,0 +1,112 @@
+"""The operators as the papers write them, in PyTorch alone: differentiable, exportable, what the others must equal."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..structures import Shapes
+
+
+def serves(values: Tensor) -> bool:
+    """Any device and any type."""
+    return True
+
+
+def locate(reference: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+    """Where offsets (B, Q, M, L, P, 2) point from a reference (B, Q, L, 2 | 4) on each level: (B, Q, M, L, P, 2).
+
+    Offsets count in tokens around a point, and in halves of the box's side around a box: a step of P reaches it
+    (Zhu et al., 2021, A.4). One level of offsets may stand for all.
+    """
+    place = reference[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 | 4)
+    if reference.shape[-1] == 4:
+        return place[..., :2] + offsets / offsets.shape[-2] * place[..., 2:] * 0.5
+    return place + offsets / offsets.new_tensor([(w, h) for h, w in shapes])[:, None]
+
+
+def share(logits: Tensor, levels: int) -> Tensor:
+    """Logits (B, Q, M, L * P) -> weights (B, Q, M, L, P) of all a head's places together."""
+    return logits.softmax(-1).unflatten(-1, (levels, -1))
+
+
+def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """See `ops.deformable_sample`."""
+    batch, _, heads, dim = values.shape
+    weights = weights.masked_fill(_nowhere(locations), torch.nan).transpose(1, 2).flatten(0, 1)  # (B*M, Q, L, P)
+    read = weights.new_zeros(batch * heads, dim, weights.shape[1])
+    for level, points in enumerate(_points(values, shapes, locations)):
+        read = read + (points * weights[:, None, :, level]).sum(-1)
+    return read.view(batch, heads * dim, -1).transpose(1, 2).to(values.dtype)
+
+
+def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:
+    """See `ops.deformable_match`."""
+    batch, _, heads, _ = keys.shape
+    rows = asked.transpose(1, 2).flatten(0, 1).to(locations.dtype)  # (B*M, Q, D)
+    answers = [torch.einsum("nqd,ndqp->nqp", rows, points) for points in _points(keys, shapes, locations)]
+    answered = torch.stack(answers, 2).unflatten(0, (batch, heads)).transpose(1, 2)
+    return answered.masked_fill(_nowhere(locations), torch.nan).to(keys.dtype)
+
+
+def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
+    """See `ops.deformable_attend`."""
+    return sample(values, shapes, locate(reference, offsets, shapes), share(logits, len(shapes)))
+
+
+def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
+                    weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of values, locations and weights, given that (B, Q, M * D) of what `sample` returned."""
+    batch, _, heads, dim = values.shape
+    came = gradient.unflatten(-1, (heads, dim)).permute(0, 2, 3, 1).flatten(0, 1)[..., None]  # (B*M, D, Q, 1)
+    weights = weights.masked_fill(_nowhere(locations), torch.nan).transpose(1, 2).flatten(0, 1)
+    grids = _grids(locations)
+    to_values, to_locations, to_weights = [], [], []
+    for level, plane in enumerate(_planes(values, shapes, grids.dtype)):
+        if not plane.numel():
+            to_values.append(plane.flatten(2))
+            to_locations.append(torch.zeros_like(grids[:, :, level]))
+            to_weights.append(torch.zeros_like(weights[:, :, level]))
+            continue
+        grid = grids[:, :, level]
+        to_weights.append((F.grid_sample(plane, grid, align_corners=False) * came).sum(1))
+        to_plane, to_grid = torch.ops.aten.grid_sampler_2d_backward(
+            came * weights[:, None, :, level], plane, grid, 0, 0, False, [True, True])  # bilinear, zero outside
+        to_values.append(to_plane.flatten(2))
+        to_locations.append(2 * to_grid)
+    return (torch.cat(to_values, -1).unflatten(0, (batch, heads)).permute(0, 3, 1, 2).to(values.dtype),
+            torch.stack(to_locations, 2).unflatten(0, (batch, heads)).transpose(1, 2),
+            torch.stack(to_weights, 2).unflatten(0, (batch, heads)).transpose(1, 2))
+
+
+def _points(values: Tensor, shapes: Shapes, locations: Tensor) -> Iterator[Tensor]:
+    """Values (B, T, M, D) at locations (B, Q, M, L, P, 2), level by level: (B*M, D, Q, P)."""
+    grids = _grids(locations)
+    for level, plane in enumerate(_planes(values, shapes, grids.dtype)):
+        if plane.numel():
+            yield F.grid_sample(plane, grids[:, :, level], align_corners=False)
+        else:
+            yield plane.new_zeros(*plane.shape[:2], *grids.shape[1:2], grids.shape[3])
+
+
+def _grids(locations: Tensor) -> Tensor:
+    """Locations (B, Q, M, L, P, 2) as grid sampling counts them, from -1 to 1: (B*M, Q, L, P, 2).
+
+    Far outside, its integers overflow and it reads anything. A level's width outside, nothing is left to read.
+    """
+    return (2 * locations.clamp(-1, 2) - 1).transpose(1, 2).flatten(0, 1)
+
+
+def _planes(values: Tensor, shapes: Shapes, dtype: torch.dtype) -> Iterator[Tensor]:
+    """The levels of values (B, T, M, D) as pictures (B*M, D, H, W)."""
+    batch, _, heads, dim = values.shape
+    for value, (h, w) in zip(values.split([h * w for h, w in shapes], 1), shapes, strict=True):
+        yield value.permute(0, 2, 3, 1).reshape(batch * heads, dim, h, w).to(dtype)
+
+
+def _nowhere(locations: Tensor) -> Tensor:
+    """Which locations (..., 2) are not a number, (...): grid sampling reads zero or NaN there, as it happens."""
+    return locations.isnan().any(-1)

@@ -1,0 +1,160 @@
+"""All backends give the numbers of the formula in float64, wherever places lie and however tensors lie in memory."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+
+from winnow.ops import deformable_attend, deformable_match, deformable_sample, locate, plain, share
+from winnow.structures import Samples, Shapes
+
+PYRAMID: Shapes = ((7, 9), (4, 5), (2, 3), (1, 1))
+B, Q, M, P = 2, 11, 3, 4
+
+
+def values(shapes: Shapes, dim: int, batch: int = B) -> Tensor:
+    return torch.randn(batch, sum(h * w for h, w in shapes), M, dim)
+
+
+def places(kind: str, shapes: Shapes, points: int = P) -> Tensor:
+    """Locations (B, Q, M, L, P, 2) of a kind."""
+    shape = (B, Q, M, len(shapes), points, 2)
+    if kind == "inside":
+        return torch.rand(shape)
+    if kind == "around":
+        return torch.rand(shape) * 3 - 1
+    if kind == "borders":
+        return torch.randint(0, 2, shape).float() + torch.randint(-1, 2, shape) * 1e-6
+    if kind == "between tokens":
+        size = torch.tensor([(w, h) for h, w in shapes])[:, None]
+        return (torch.randint(-1, 11, shape) / 2) / size
+    return torch.randn(shape) * 10.0 ** torch.randint(1, 38, shape)  # far outside
+
+
+def weights(shapes: Shapes, points: int = P) -> Tensor:
+    return torch.randn(B, Q, M, len(shapes), points)
+
+
+def close(found: Tensor, exact: Tensor, band: float = 1e-5) -> None:
+    """Equal to so small a share of the largest number there is."""
+    assert found.shape == exact.shape
+    assert (found - exact).abs().max() <= band * exact.abs().max().clamp(min=1e-30)
+
+
+KINDS = ("inside", "around", "borders", "between tokens", "far outside")
+
+
+@pytest.mark.parametrize("dim", [1, 8, 32, 43])
+@pytest.mark.parametrize("kind", KINDS)
+def test_reading_agrees(backend: str, kind: str, dim: int) -> None:
+    read, where, much = values(PYRAMID, dim), places(kind, PYRAMID), weights(PYRAMID)
+    close(deformable_sample(read, PYRAMID, Samples(where, much)),
+          plain.sample(read.double(), PYRAMID, where.double(), much.double()))
+
+
+@pytest.mark.parametrize("kind", ["inside", "around", "far outside"])
+@pytest.mark.parametrize("dim", [1, 32, 43])
+def test_gradients_agree(backend: str, kind: str, dim: int) -> None:
+    given = values(PYRAMID, dim), places(kind, PYRAMID), weights(PYRAMID)
+    came = torch.randn(B, Q, M * dim)
+    ours, exact = [each.clone().requires_grad_() for each in given], [each.double().requires_grad_() for each in given]
+    found = torch.autograd.grad(deformable_sample(ours[0], PYRAMID, Samples(*ours[1:])), ours, came)
+    wanted = torch.autograd.grad(plain.sample(exact[0], PYRAMID, *exact[1:]), exact, came.double())
+    for mine, theirs in zip(found, wanted, strict=True):
+        close(mine, theirs)
+
+
+@pytest.mark.parametrize("kind", ["inside", "around", "borders", "far outside"])
+@pytest.mark.parametrize("dim", [1, 32, 43])
+def test_matching_agrees_with_its_gradients(backend: str, kind: str, dim: int) -> None:
+    given = torch.randn(B, Q, M, dim), values(PYRAMID, dim), places(kind, PYRAMID)
+    came = torch.randn(B, Q, M, len(PYRAMID), P)
+    ours, exact = [each.clone().requires_grad_() for each in given], [each.double().requires_grad_() for each in given]
+    answered = deformable_match(ours[0], ours[1], PYRAMID, ours[2])
+    expected = plain.match(exact[1], PYRAMID, exact[2], exact[0])
+    close(answered, expected)
+    if kind != "borders":  # there a gradient has two sides
+        for mine, theirs in zip(torch.autograd.grad(answered, ours, came),
+                                torch.autograd.grad(expected, exact, came.double()), strict=True):
+            close(mine, theirs)
+
+
+@pytest.mark.parametrize("sides", [2, 4])
+@pytest.mark.parametrize("points", [1, 4, 5])
+@pytest.mark.parametrize("learning", [False, True])
+def test_aiming_by_itself_agrees(backend: str, sides: int, points: int, learning: bool) -> None:
+    read, reference = values(PYRAMID, 32), torch.rand(B, Q, len(PYRAMID), sides)
+    offsets = torch.randn(B, Q, M, len(PYRAMID), points, 2) * 3
+    logits = (torch.randn(B, Q, M, len(PYRAMID) * points) * 5).requires_grad_(learning)
+    exact = plain.sample(read.double(), PYRAMID, locate(reference.double(), offsets.double(), PYRAMID),
+                         share(logits.double(), len(PYRAMID)))
+    close(deformable_attend(read, PYRAMID, reference, offsets, logits), exact)
+
+
+def test_what_is_not_contiguous_reads_the_same(backend: str) -> None:
+    wide = torch.randn(B, sum(h * w for h, w in PYRAMID), 2, M, 32)
+    where, much = places("around", PYRAMID), weights(PYRAMID)
+    scattered = Samples(where.transpose(1, 2).contiguous().transpose(1, 2), much.flip(1).flip(1))
+    assert torch.equal(deformable_sample(wide[:, :, 1], PYRAMID, scattered),
+                       deformable_sample(wide[:, :, 1].contiguous(), PYRAMID, Samples(where, much)))
+    every_other = torch.randn(B, sum(h * w for h, w in PYRAMID), M, 64)[..., ::2]
+    assert torch.equal(deformable_sample(every_other, PYRAMID, Samples(where, much)),
+                       deformable_sample(every_other.contiguous(), PYRAMID, Samples(where, much)))
+
+
+@pytest.mark.parametrize("shapes", [((0, 0), (2, 3)), ((2, 3), (0, 5), (1, 1)), ((1, 1),)])
+def test_levels_of_no_and_of_one_token(backend: str, shapes: Shapes) -> None:
+    given = values(shapes, 16), places("around", shapes), weights(shapes)
+    ours, exact = [each.clone().requires_grad_() for each in given], [each.double().requires_grad_() for each in given]
+    found, wanted = deformable_sample(ours[0], shapes, Samples(*ours[1:])), plain.sample(exact[0], shapes, *exact[1:])
+    close(found, wanted)
+    for mine, theirs in zip(torch.autograd.grad(found.sum(), ours), torch.autograd.grad(wanted.sum(), exact),
+                            strict=True):
+        close(mine, theirs)
+
+
+def test_no_queries_read_nothing(backend: str) -> None:
+    none = Samples(torch.rand(B, 0, M, 4, P, 2), torch.rand(B, 0, M, 4, P))
+    assert deformable_sample(values(PYRAMID, 8), PYRAMID, none).shape == (B, 0, M * 8)
+
+
+def test_a_place_that_is_not_a_number_is_handed_on_and_touches_nobody_else(backend: str) -> None:
+    read, where, much = values(PYRAMID, 32), places("inside", PYRAMID), weights(PYRAMID)
+    spoiled = where.clone()
+    spoiled[1, 5, 2, 3, 1, 0] = torch.nan
+    clean, found = (deformable_sample(read, PYRAMID, Samples(each, much)) for each in (where, spoiled))
+    hit = torch.zeros(B, Q, M, 32, dtype=torch.bool)
+    hit[1, 5, 2] = True
+    assert torch.equal(found.isnan(), hit.flatten(2))
+    assert torch.equal(found[~hit.flatten(2)], clean[~hit.flatten(2)])
+    answered = deformable_match(torch.randn(B, Q, M, 32), read, PYRAMID, spoiled)
+    assert torch.equal(answered.isnan(), spoiled.isnan().any(-1))
+
+
+def test_infinitely_far_is_outside(backend: str) -> None:
+    read, much = values(PYRAMID, 32), weights(PYRAMID)
+    far = torch.full((B, Q, M, 4, P, 2), torch.inf)
+    far[..., 1] = -torch.inf
+    assert not deformable_sample(read, PYRAMID, Samples(far, much)).any()
+
+
+def test_a_token_beyond_the_border_is_not_read_even_if_it_is_not_a_number(backend: str) -> None:
+    """Of neighbouring rows, too: the last token of one row lies before the first of the next."""
+    read = values(((3, 4),), 32)
+    read[:, [3, 11]] = torch.nan  # the right side of rows 0 and 2
+    where = torch.zeros(B, Q, M, 1, P, 2)
+    where[..., 0], where[..., 1] = 0.02, torch.linspace(-0.1, 1.1, P)
+    assert not deformable_sample(read, ((3, 4),), Samples(where, weights(((3, 4),)))).isnan().any()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_halves_are_read_in_full_precision_and_given_back_as_halves(backend: str, dtype: torch.dtype) -> None:
+    read, where, much = values(PYRAMID, 32).to(dtype), places("around", PYRAMID), weights(PYRAMID)
+    found = deformable_sample(read, PYRAMID, Samples(where, much))
+    assert found.dtype == dtype
+    exact = plain.sample(read.double(), PYRAMID, where.double(), much.double())
+    close(found, exact, 2.0**-8)
+    leaves = [read.requires_grad_(), where.requires_grad_(), much.requires_grad_()]
+    found = torch.autograd.grad(deformable_sample(read, PYRAMID, Samples(where, much)).sum(), leaves)
+    assert [each.dtype for each in found] == [dtype, torch.float32, torch.float32]

@@ -1,0 +1,108 @@
+"""To PyTorch each operator is one operator: checked, differentiated, compiled, exported and counted as such."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from winnow import ops
+from winnow.errors import UsageError
+from winnow.ops import deformable_attend, deformable_match, deformable_sample, operators
+from winnow.structures import Samples, Shapes
+
+SHAPES: Shapes = ((2, 3), (1, 1))
+
+
+def given(dtype: torch.dtype = torch.float32, learning: bool = True) -> dict[str, Tensor]:
+    made = {"values": torch.randn(1, 7, 2, 8), "locations": torch.rand(1, 3, 2, 2, 2, 2),
+            "weights": torch.rand(1, 3, 2, 2, 2), "asked": torch.randn(1, 3, 2, 8)}
+    return {name: each.to(dtype).requires_grad_(learning) for name, each in made.items()}
+
+
+def sampled(values: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
+    return deformable_sample(values, SHAPES, Samples(locations, weights))
+
+
+def matched(asked: Tensor, values: Tensor, locations: Tensor) -> Tensor:
+    return deformable_match(asked, values, SHAPES, locations)
+
+
+def attended(values: Tensor, reference: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+    return deformable_attend(values, SHAPES, reference, offsets, logits)
+
+
+def test_the_operators_pass_pytorchs_own_checks() -> None:
+    x, shapes = given(), operators.flat(SHAPES)
+    torch.library.opcheck(operators.sample, (x["values"], shapes, x["locations"], x["weights"]))
+    torch.library.opcheck(operators.match, (x["values"], shapes, x["locations"], x["asked"]))
+    x = given(learning=False)
+    torch.library.opcheck(operators.sample_backward, (torch.randn(1, 3, 16), x["values"], shapes, x["locations"],
+                                                      x["weights"]))
+    torch.library.opcheck(operators.attend, (x["values"], shapes, x["locations"], torch.rand(1, 3, 2, 2),
+                                             torch.randn(1, 3, 2, 4)))
+
+
+def test_gradients_are_those_of_the_formula(backend: str) -> None:
+    x = given(torch.float64)
+    assert torch.autograd.gradcheck(sampled, (x["values"], x["locations"], x["weights"]))
+    assert torch.autograd.gradcheck(matched, (x["asked"], x["values"], x["locations"]))
+
+
+CALLS: list[tuple[Callable[..., Tensor], Callable[[], tuple[Tensor, ...]], Any]] = [
+    (sampled, lambda: (torch.randn(1, 7, 2, 8), torch.rand(1, 3, 2, 2, 2, 2), torch.rand(1, 3, 2, 2, 2)),
+     torch.ops.winnow.deformable_sample.default),
+    (matched, lambda: (torch.randn(1, 3, 2, 8), torch.randn(1, 7, 2, 8), torch.rand(1, 3, 2, 2, 2, 2)),
+     torch.ops.winnow.deformable_match.default),
+    (attended, lambda: (torch.randn(1, 7, 2, 8), torch.rand(1, 3, 2, 4), torch.randn(1, 3, 2, 2, 2, 2),
+                        torch.randn(1, 3, 2, 4)), torch.ops.winnow.deformable_attend.default),
+]
+
+
+@pytest.mark.parametrize(("call", "arguments", "operator"), CALLS)
+def test_compiling_does_not_break_the_graph(call: Callable[..., Tensor], arguments: Callable[[], tuple[Tensor, ...]],
+                                            operator: Any) -> None:
+    x = arguments()
+    compiled = torch.compile(call, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(*x), call(*x))
+    leaves = [each.clone().requires_grad_() for each in x]
+    found = torch.autograd.grad(compiled(*leaves).sum(), leaves)
+    for mine, eager in zip(found, torch.autograd.grad(call(*leaves).sum(), leaves), strict=True):
+        torch.testing.assert_close(mine, eager)
+
+
+class Calling(torch.nn.Module):
+    def __init__(self, call: Callable[..., Tensor]):
+        super().__init__()
+        self.call = call
+
+    def forward(self, *given: Tensor) -> Tensor:
+        return self.call(*given)
+
+
+@pytest.mark.parametrize(("call", "arguments", "operator"), CALLS)
+def test_an_export_holds_one_operator_or_the_grid_sampling_that_was_asked_for(
+        call: Callable[..., Tensor], arguments: Callable[[], tuple[Tensor, ...]], operator: Any) -> None:
+    def called() -> set[Any]:
+        program = torch.export.export(Calling(call), arguments())
+        return {node.target for node in program.graph.nodes if node.op == "call_function"}
+
+    assert called() == {operator}
+    with ops.use("plain"):
+        assert torch.ops.aten.grid_sampler.default in called()
+
+
+def test_a_backend_is_preferred_for_a_while() -> None:
+    by_default = ops.backend_of(torch.zeros(1))
+    with ops.use("plain"):
+        assert ops.backend_of(torch.zeros(1)) == "plain"
+    assert ops.backend_of(torch.zeros(1)) == by_default
+    assert ops.backend_of(torch.zeros(1, dtype=torch.float64)) == "plain"
+
+
+def test_an_unknown_backend_is_refused() -> None:
+    with pytest.raises(UsageError, match="no operators are called 'fast'"), ops.use("fast"):
+        pass
