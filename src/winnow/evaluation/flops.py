@@ -30,6 +30,7 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from .. import ops  # noqa: F401 (what registers torch.ops.winnow)
 from ..decoder import Decoder
 from ..interface import BaseDetector
 from ..structures import Batch, Target
