@@ -5,13 +5,17 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test lint evidence setup clean
+.PHONY: demo test test-hf lint evidence setup clean
 
 demo: $(READY)            ## train a small sparse detector and draw what it learned
 	$(BIN)/winnow demo
 
 test: $(READY)            ## all tests; says which were left out, and why
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -rs
+
+test-hf: $(READY)         ## the tests that need Hugging Face's transformers, which this installs
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[dev,hf]'
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/weights/test_hugging_face.py -rs
 
 lint: $(READY)            ## style and types
 	$(BIN)/ruff check src tests evidence

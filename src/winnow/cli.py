@@ -132,10 +132,10 @@ def predict(sources: Annotated[list[str], typer.Argument(help="Images, folders, 
 
 
 @app.command()
-def convert(source: Annotated[Path, typer.Argument(help="Weights in a reference's layout (.pth).")],
-            out: Annotated[Path, typer.Argument(help="Our checkpoint (.safetensors), or with --to the other's file.")],
+def convert(source: Annotated[Path, typer.Argument(help="Weights of a reference (.pth) or folder of transformers.")],
+            out: Annotated[Path, typer.Argument(help="Our checkpoint (.safetensors), or with --to theirs.")],
             model: Annotated[str | None, typer.Option(help="What the weights are, where they do not tell.")] = None,
-            to: Annotated[str | None, typer.Option(help='"reference": write our weights in its layout.')] = None,
+            to: Annotated[str | None, typer.Option(help="Write ours in another layout: reference, or hf.")] = None,
             ) -> None:
     """Public weights into ours, and back."""
     from .weights.convert import convert_command  # noqa: PLC0415

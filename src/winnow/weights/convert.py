@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import pickle
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .. import models
@@ -19,12 +17,11 @@ from ..data.categories import Category
 from ..data.coco_names import published_categories
 from ..errors import UsageError, few
 from ..files import replace_file
-from . import checkpoints
+from . import checkpoints, hugging_face
 from .checkpoints import Checkpoint
 from .families import family_for, family_of
+from .reading import Published, read_reference
 from .renaming import ROWS, Layout
-
-WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
 @dataclass(frozen=True)
@@ -48,11 +45,12 @@ class Report:
 
 
 def convert(source: Path, out: Path, model: str | None = None) -> Report:
-    """Turn a checkpoint of a reference implementation into one of ours.
+    """Turn a checkpoint of another implementation into one of ours.
 
     Args:
         source: a .pth file of Deformable, Efficient or Sparse DETR, DINO or Lite DETR, DETR or PnP-DETR, or of
-            torchvision's Faster R-CNN; or their weights as .safetensors.
+            torchvision's Faster R-CNN; or their weights as .safetensors; or a folder of Hugging Face's
+            transformers, or the weights in it, with DETR or Deformable DETR.
         out: the .safetensors file to write.
         model: a name of `winnow models`, for what weights can't tell (rho, dilation); by default it is deduced.
 
@@ -63,16 +61,19 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
     source, out = Path(source), Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"a checkpoint of ours ends in .safetensors, got {out.name}")
-    weights, args = read_reference(source)
-    family = family_of(weights)
-    weights = dict(family.current(weights))
-    deduced = family.deduce(weights, args, model)
+    folder = hugging_face.folder_of(source)
+    published = hugging_face.read(folder) if folder else read_reference(source)
+    family = family_of(published.weights)
+    weights = dict(family.current(published.weights))
+    deduced = family.deduce(weights, published.args, model)
     detector = models.build(deduced.paper, deduced.settings)
     state, ignored = Layout.of(detector, ROWS[deduced.paper]).read(weights)
     load_strictly(detector, state)
-    categories, notes = categories_of(deduced.settings["classes"])
+    categories, notes = (published.categories, []) if published.categories else categories_of(
+        deduced.settings["classes"])
     notes = [*deduced.notes, *notes]
-    checkpoints.save(out, Checkpoint(detector, deduced.paper, deduced.settings, categories, {"source": source.name}))
+    run = {"source": source.name} | published.run
+    checkpoints.save(out, Checkpoint(detector, deduced.paper, deduced.settings, categories, run))
     return Report(source, out, deduced.paper, deduced.settings, len(state), ignored, notes)
 
 
@@ -90,13 +91,13 @@ def categories_of(classes: int) -> tuple[tuple[Category, ...], list[str]]:
 
 def convert_command(source: Path, out: Path, *, model: str | None = None, to: str | None = None) -> None:
     """`winnow convert`: either direction, and what was found, on the screen."""
-    if to not in (None, "reference"):
-        raise UsageError(f'--to takes "reference", got {to!r}')
-    if to == "reference":
-        convert_back(source, out)
+    if to is None:
+        print("\n".join(convert(source, out, model).lines()))
+    elif to in BACK:
+        BACK[to](source, out)
         print(f"{source} -> {out}")
     else:
-        print("\n".join(convert(source, out, model).lines()))
+        raise UsageError(f"--to takes {' or '.join(BACK)}, got {to!r}")
 
 
 def to_reference(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -121,43 +122,20 @@ def convert_back(source: Path, out: Path) -> None:
     replace_file(Path(out), lambda new: torch.save(stored, new))
 
 
-def read_reference(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """Weights and arguments of a reference checkpoint, without the wrapping of its training. Runs nothing in it."""
-    stored = read_file(path)
-    args = stored.get("args", {})
-    weights = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), stored)
-    return bare(path, weights), dict(vars(args) if isinstance(args, argparse.Namespace) else args)
+def convert_to_hugging_face(source: Path, out: Path) -> None:
+    """Write a checkpoint of ours as a folder that Hugging Face's transformers reads.
+
+    Raises UsageError where it has no such model.
+    """
+    checkpoint = checkpoints.load(source)
+    form = hugging_face.form_for(checkpoint.paper)
+    stored = to_reference(checkpoint)
+    run = {"size": 800, "longest": 1333} | checkpoint.run
+    published = Published(stored["model"], vars(stored["args"]), checkpoint.categories, run)
+    hugging_face.write(Path(out), form, published)
 
 
-def read_file(path: Path) -> dict[str, Any]:
-    """The dictionary in a .pth or .safetensors file. Raises UsageError where there is none."""
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}")
-    try:
-        if path.suffix == ".safetensors":
-            return dict(load_file(path))
-        with torch.serialization.safe_globals([argparse.Namespace, Counter]):
-            stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{path} is not read: it is broken, or holds more than tensors and plain values ({reason})"
-                         ) from error
-    except Exception as error:  # what is no weights file fails in many ways
-        raise UsageError(f"{path} can't be read as weights: {str(error).partition(chr(10))[0]}") from error
-    if not isinstance(stored, Mapping):
-        raise UsageError(f"{path} holds a {type(stored).__name__}, expected a dictionary of weights")
-    return dict(stored)
-
-
-def bare(path: Path, weights: Mapping[str, Any]) -> dict[str, Tensor]:
-    """Weights only, without the prefix that data parallel training leaves."""
-    strange = [key for key, value in weights.items() if not isinstance(value, Tensor)]
-    if strange or not weights:
-        raise UsageError(f"{path} holds no weights where they are expected; besides tensors there are "
-                         f"{few(map(str, strange)) or 'none'}")
-    wrapped = all(key.startswith("module.") for key in weights)
-    return {key.removeprefix("module.") if wrapped else key: value for key, value in weights.items()}
+BACK: dict[str, Callable[[Path, Path], None]] = {"reference": convert_back, "hf": convert_to_hugging_face}
 
 
 def load_strictly(module: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -17,9 +17,10 @@ from ..errors import UsageError, few
 from ..interface import BaseDetector
 from ..papers.keys import BACKBONE
 from . import checkpoints
-from .convert import WRAPPERS, bare, load_strictly, read_file
+from .convert import load_strictly
 from .deduction import BODY
-from .renaming import fill, pattern
+from .reading import WRAPPERS, bare, read_file
+from .renaming import renamed
 
 # The stages of a ResNet by their place in the sequence that SCRL trained.
 SCRL = {"0": "conv1", "1": "bn1", "4": "layer1", "5": "layer2", "6": "layer3", "7": "layer4"}
@@ -127,10 +128,7 @@ def _source(key: str, backbone: nn.Module, weights: Mapping[str, Tensor]) -> str
         name = key.removeprefix("net.")
         first, _, rest = name.partition(".")
         return name if name in weights else f"{first.replace('_', '.')}.{rest}"  # timm flattens stages.0 to stages_0
-    for ours, theirs in BACKBONE:
-        if match := pattern(ours).match(f"backbone.{key}"):
-            return (fill(theirs, match.groupdict(), {}) + f"backbone.{key}"[match.end():]).removeprefix(BODY)
-    return key
+    return (renamed(f"backbone.{key}", BACKBONE, {}) or key).removeprefix(BODY)
 
 
 def _is_ours(path: Path) -> bool:

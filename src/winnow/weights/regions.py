@@ -12,6 +12,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from .. import models
 from ..errors import UsageError
 from .deduction import BODY, Arguments, Deduced, backbone_of, concluded
+from .renaming import substituted
 
 OLDER = (  # names that torchvision has changed since it published its weights
     (re.compile(r"^(backbone\.fpn\.(?:inner|layer)_blocks\.\d+)\.(weight|bias)$"), r"\1.0.\2"),
@@ -45,10 +46,4 @@ def reference_arguments(detector: Any) -> dict[str, Any]:
 
 def current_names(weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the names that torchvision uses now."""
-    renamed = {}
-    for key, weight in weights.items():
-        new = key
-        for pattern, replacement in OLDER:
-            new = pattern.sub(replacement, new)
-        renamed[new] = weight
-    return renamed
+    return substituted(weights, OLDER)

@@ -6,8 +6,9 @@ A reference may register one tensor under several names; ours may share one wher
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 import torch
@@ -52,15 +53,13 @@ class Layout:
     def of(cls, detector: BaseDetector, rows: keys.Rows) -> Layout:
         """The layout that a paper's rows describe; a weight without a name there is an error of ours."""
         numbers = keys.counts(detector) if isinstance(detector, Detector) else {}
-        rules = [(pattern(ours), theirs) for ours, theirs in rows]
         origin = _spelled(detector)
         names = {}
         for key in origin:
-            found = [(match, theirs) for rule, theirs in rules if (match := rule.match(key))]
-            if not found:
+            name = renamed(key, rows, numbers)
+            if name is None:
                 raise UsageError(f"the reference has no name for {key}; it is not part of the published model")
-            match, theirs = found[0]
-            names[key] = fill(theirs, match.groupdict(), numbers) + key[match.end():]
+            names[key] = name
         aliases: dict[str, str] = {}
         for second, first, count in keys.ALIASES:
             for i in range(numbers.get(count, 0)):
@@ -130,6 +129,37 @@ def _first_name(key: str, weights: Mapping[str, Tensor]) -> str | None:
     return bare if bare != key and bare.startswith(("class_embed.", "bbox_embed.")) and bare in weights else None
 
 
+def renamed(name: str, rows: keys.Rows, numbers: Mapping[str, int]) -> str | None:
+    """A name by the first row whose left side it begins with; None where there is no such row."""
+    for ours, theirs in rows:
+        if match := pattern(ours).match(name):
+            return fill(theirs, match.groupdict(), numbers) + name[match.end():]
+    return None
+
+
+def turned(rows: keys.Rows) -> keys.Rows:
+    """Rows for the way back: of ("stages.{i}.", "layer{i+1}.") it makes ("layer{i}.", "stages.{i-1}.")."""
+    back = []
+    for ours, theirs in rows:
+        for number, sign, step in re.findall(r"\{(\w+)([+-])(\d+)\}", theirs):
+            ours = ours.replace(f"{{{number}}}", f"{{{number}{'-' if sign == '+' else '+'}{step}}}")  # noqa: PLW2901
+            theirs = theirs.replace(f"{{{number}{sign}{step}}}", f"{{{number}}}")  # noqa: PLW2901
+        back.append((theirs, ours))
+    return tuple(back)
+
+
+def substituted(weights: Mapping[str, Tensor], changes: Sequence[tuple[re.Pattern[str], str]]) -> dict[str, Tensor]:
+    """Weights under names to which all of these changes are made."""
+    changed = {}
+    for name, weight in weights.items():
+        new = name
+        for old, replacement in changes:
+            new = old.sub(replacement, new)
+        changed[new] = weight
+    return changed
+
+
+@cache
 def pattern(template: str) -> re.Pattern[str]:
     """The names that a row's template stands for; `{i}` is a number."""
     return re.compile(re.sub(r"\\{(\w+)\\}", r"(?P<\1>\\d+)", re.escape(template)))

@@ -1,0 +1,74 @@
+"""What is in a file of another implementation's weights. Nothing in it is executed."""
+
+from __future__ import annotations
+
+import argparse
+import pickle
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from ..data.categories import Category
+from ..errors import UsageError, few
+
+WRAPPERS = ("model", "state_dict", "model_state_dict")
+
+
+@dataclass(frozen=True)
+class Published:
+    """A detector as another implementation stores it, by the names of its paper's reference.
+
+    args        the reference's arguments, as far as they are known
+    categories  what the classes stand for, where the source tells
+    run         "size" and "longest" of its images in pixels, where the source tells
+    """
+
+    weights: dict[str, Tensor]
+    args: dict[str, Any]
+    categories: tuple[Category, ...] | None = None
+    run: dict[str, Any] = field(default_factory=dict)
+
+
+def read_reference(path: Path) -> Published:
+    """Weights and arguments of a reference checkpoint, without the wrapping of its training. Runs nothing in it."""
+    stored = read_file(path)
+    args = stored.get("args", {})
+    weights = next((stored[key] for key in WRAPPERS if isinstance(stored.get(key), Mapping)), stored)
+    return Published(bare(path, weights), dict(vars(args) if isinstance(args, argparse.Namespace) else args))
+
+
+def read_file(path: Path) -> dict[str, Any]:
+    """The dictionary in a .pth or .safetensors file. Raises UsageError where there is none."""
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"there is no file {path}")
+    try:
+        if path.suffix == ".safetensors":
+            return dict(load_file(path))
+        with torch.serialization.safe_globals([argparse.Namespace, Counter]):
+            stored = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).partition("\n")[0]
+        raise UsageError(f"{path} is not read: it is broken, or holds more than tensors and plain values ({reason})"
+                         ) from error
+    except Exception as error:  # what is no weights file fails in many ways
+        raise UsageError(f"{path} can't be read as weights: {str(error).partition(chr(10))[0]}") from error
+    if not isinstance(stored, Mapping):
+        raise UsageError(f"{path} holds a {type(stored).__name__}, expected a dictionary of weights")
+    return dict(stored)
+
+
+def bare(path: Path, weights: Mapping[str, Any]) -> dict[str, Tensor]:
+    """Weights only, without the prefix that data parallel training leaves."""
+    strange = [key for key, value in weights.items() if not isinstance(value, Tensor)]
+    if strange or not weights:
+        raise UsageError(f"{path} holds no weights where they are expected; besides tensors there are "
+                         f"{few(map(str, strange)) or 'none'}")
+    wrapped = all(key.startswith("module.") for key in weights)
+    return {key.removeprefix("module.") if wrapped else key: value for key, value in weights.items()}
