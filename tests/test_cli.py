@@ -203,6 +203,7 @@ def test_brackets_and_long_paths_stay_whole_in_errors(winnow, tmp_path):
 @pytest.mark.parametrize(("typed", "known"), [
     ("train data --set lr=1 rho=0.5 --epochs 3", "train data --set lr=1 --set rho=0.5 --epochs 3"),
     ("train data --set lr=1 --set rho=0.5", "train data --set lr=1 --set rho=0.5"),
+    ("train data --set lite.block=3 size.levels=3", "train data --set lite.block=3 --set size.levels=3"),
     ("train data --set=lr=1 rho=0.5", "train data --set=lr=1 --set rho=0.5"),
     ("train --set lr=1 data", "train --set lr=1 data"),
     ("predict a=b.jpg --model m", "predict a=b.jpg --model m"),

@@ -173,7 +173,7 @@ def spread(words: Sequence[str]) -> list[str]:
     known: list[str] = []
     among = False
     for word in words:
-        setting = re.match(r"\s*\w+\s*=", word) is not None
+        setting = re.match(r"\s*[\w.]+\s*=", word) is not None
         if among and setting and known[-1] != "--set":
             known.append("--set")
         known.append(word)

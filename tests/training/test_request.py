@@ -202,4 +202,19 @@ def test_a_schedule_is_set_key_by_key_or_at_once():
     assert both.settings["lite"] == {"block": 3, "fine": 2, "inner": None}
     assert config("block=1").settings["lite"]["block"] == 1
     with pytest.raises(UsageError, match="has no setting 'block'"):
-        config("block=1", model="deformable-detr-r50")
+        config("block=1", model="detr-r50")
+
+
+def test_a_key_may_say_whose_it_is():
+    named = config("rho=0.2", "lite.block=1", "attention=key_aware", "size.levels=3", "backbone.scratch=true",
+                   model="sparse-dino-r50")
+    assert named == config("rho=0.2", "block=1", "attention=key_aware", "levels=3", "scratch=true",
+                           model="sparse-dino-r50")
+    assert named.settings["size"]["levels"] == 3
+    assert config("levels=3", "size.levels=5").settings["size"]["levels"] == 5
+
+
+@pytest.mark.parametrize("key", ["size.block", "size.lr", "lite.levels", "backbone.name", "detr.levels"])
+def test_a_key_of_another_s_is_told(key):
+    with pytest.raises(UsageError, match=f"no setting '{key}'"):
+        config(f"{key}=1")

@@ -29,8 +29,9 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     """The run that the options describe; `changes` that are None keep the model's own value.
 
     A key belongs to the recipe (lr), the transformer's size (width), Lite DETR's schedule (block), the backbone
-    (scratch) or the paper's function (queries); "recipe" names another recipe to start from. Raises UsageError for a
-    model or a recipe that there is not, keys that none of them has, and values of another type.
+    (scratch) or the paper's function (queries), and may say so: "size.width", "lite.block", "backbone.scratch".
+    "recipe" names another recipe to start from. Raises UsageError for a model or a recipe that there is not, keys that
+    none of them has, and values of another type.
     """
     named = models.find(model)
     paper = get_type_hints(getattr(papers, named.paper))
@@ -39,7 +40,8 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     paper.pop("return")
     settings: dict[str, Any] = dict(named.settings)
     recipe: dict[str, Any] = {}
-    values = {key: value for key, value in (changes or {}).items() if value is not None} | parse(assignments)
+    values = {key: value for key, value in (changes or {}).items() if value is not None}
+    values |= {_without_owner(key): value for key, value in parse(assignments).items()}
     start = _recipe(values.pop("recipe", named.recipe))
     for key in sorted(values, key=lambda each: each not in WHOLES):  # these first, so that their own keys stay
         value = values[key]
@@ -85,6 +87,12 @@ def free_folder(parent: Path, name: str) -> Path:
         number += 1
         folder = parent / f"{name}-{number}"
     return folder
+
+
+def _without_owner(key: str) -> str:
+    """"size.levels" -> "levels": no two descriptions share a key, so naming one is for the reader."""
+    owner, _, own = key.partition(".")
+    return own if own in (PARTS | {"backbone": BACKBONE}).get(owner, {}) else key
 
 
 def _recipe(name: Any) -> Recipe:
