@@ -30,7 +30,7 @@ from winnow.demo import run_demo
 from winnow.evaluation.coco import Metrics
 from winnow.evaluation.validate import validate
 from winnow.inference.predictor import Predictor, load
-from winnow.progress import clock
+from winnow.progress import clock, console, counted
 from winnow.training.loop import shown, train
 from winnow.training.request import run_config
 from winnow.training.run import RunFolder
@@ -84,14 +84,17 @@ def write(name: str, folder: RunFolder) -> None:
     shutil.copy(folder.metrics_path, DOCS / f"{name}-metrics.jsonl")
     draw_curve(history, DOCS / f"{name}-curve.png", case.title)
     predictor = load(folder.root)
-    shares = {rho: measure(predictor, Path(config.data), case.split, rho) for rho in SHARES}
+    shares = {}
+    for rho in SHARES:  # the same images again for each of them
+        console.print(f"the {case.split} split with rho {rho:g}")
+        shares[rho] = measure(predictor, Path(config.data), case.split, rho)
     best = shares[predictor.rho]
     lines = [
         f"# {case.title}", "",
         f"    {case.typed}", "",
         f"Written on {date.today()} by `python -m evidence.training {name}`; PyTorch {torch.__version__}, "
         f"{platform.machine()}, {os.cpu_count()} CPU cores, seed {config.recipe.seed}. "
-        f"{len(history)} epochs in {clock(sum(row['seconds'] for row in history))}.", "",
+        f"{counted(len(history), 'epoch')} in {clock(sum(row['seconds'] for row in history))}.", "",
         f"On the {case.split} split, with the weights that were best on the val split:", "",
         "| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|",
         "| all | " + " | ".join(shown(best.as_dict()[key]) for key in COLUMNS) + " |",

@@ -43,12 +43,22 @@ class Progress:
         if not console.is_terminal and time.monotonic() - self.told > self.every and self.done < self.total:
             self._tell()
 
+    def say(self, note: str) -> None:
+        """Other words on how it goes, without a step."""
+        self.note = note
+        self.bar.update(self.task, note=note)
+
     def _tell(self) -> None:
         self.told = time.monotonic()
         spent = self.told - self.began
         left = spent / max(self.done - self.start, 1) * (self.total - self.done)
         console.print(f"{self.what} {self.done}/{self.total}, {clock(spent)} gone, {clock(left)} left  {self.note}",
                       markup=False)
+
+
+def counted(number: int, thing: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
 
 
 def clock(seconds: float) -> str:

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..losses.saliency import attention_map
+from ..progress import counted
 from ..structures import Grid, Output
 from .drawing import draw, scaled
 
@@ -85,7 +86,7 @@ def token_figure(image: Image.Image, detections: sv.Detections, levels: Sequence
     kept, total = sum(int(level.kept.sum()) for level in levels), sum(level.kept.size for level in levels)
     scores = [_score(level, base.size) for level in levels]
     above = [
-        (draw(base, scaled(detections, base.width / image.width)), "Detections", _count(len(detections), "object")),
+        (draw(base, scaled(detections, base.width / image.width)), "Detections", counted(len(detections), "object")),
         (_heat(base, np.mean(scores, axis=0)), "Token scores", "mean of the levels, each on its own scale"),
         (_lit(base, _depth(levels, base.size)), "Kept tokens", f"{kept} of {total}; brighter on more levels"),
     ]
@@ -188,7 +189,3 @@ def _sheet(heading: str, rows: Sequence[Sequence[tuple[Image.Image, str, str]]],
 
 def _percent(share: float) -> str:
     return f"{share:.1%}" if share < 0.0995 else f"{share:.0%}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

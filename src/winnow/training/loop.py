@@ -27,7 +27,7 @@ from ..evaluation.coco import Metrics
 from ..evaluation.validate import validate
 from ..interface import BaseDetector
 from ..losses import Losses
-from ..progress import Progress, clock, console
+from ..progress import Progress, clock, console, counted
 from ..structures import Batch, Output, Target
 from ..weights import checkpoints, pretrained
 from ..weights.checkpoints import Checkpoint
@@ -80,7 +80,7 @@ def train(config: RunConfig, *, resume: bool = False, title: str | None = None) 
                     trainer.optimizer.zero_grad()
                     update_average(trainer)
                 meter.add(losses)
-                progress.advance(f"loss {meter.mean('total'):.2f}  best AP {max(trainer.best, 0):.3f}")
+                progress.advance(how_it_goes(trainer, meter))
             trainer.epoch = epoch + 1
             row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began,
                                    "lr": trainer.schedule.get_last_lr()[0], **meter.means()}
@@ -90,6 +90,7 @@ def train(config: RunConfig, *, resume: bool = False, title: str | None = None) 
                 console.print(f"epoch {trainer.epoch}/{recipe.epochs}  loss {row['total']:.2f}  "
                               f"AP {shown(metrics.AP)}  AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
             save(trainer, row)
+            progress.say(how_it_goes(trainer, meter))
     for data in (trainer.train_data, trainer.val):
         tell_damage(data)
     if trainer.accelerator.is_main_process:
@@ -168,8 +169,9 @@ def tell(trainer: Trainer) -> None:
     recipe, processes = trainer.config.recipe, trainer.accelerator.num_processes
     effective = recipe.batch_size * recipe.accumulate * processes
     learn = sum(p.numel() for p in trainer.detector.parameters() if p.requires_grad)
-    console.print(f"{trainer.config.model}: {learn / 1e6:.2f} M trainable parameters, {recipe.epochs} epochs of "
-                  f"{len(trainer.train)} steps on {trainer.accelerator.device}")
+    console.print(f"{trainer.config.model}: {learn / 1e6:.2f} M trainable parameters, "
+                  f"{counted(recipe.epochs, 'epoch')} of {counted(len(trainer.train), 'step')} on "
+                  f"{trainer.accelerator.device}")
     console.print(f"effective batch {effective} ({recipe.batch_size} x {recipe.accumulate} steps x {processes} "
                   f"processes), lr {recipe.lr:g}, backbone {recipe.backbone_lr:g}, offsets {recipe.offsets_lr:g}, "
                   f"used as written")
@@ -249,6 +251,12 @@ class Meter:
     def means(self) -> dict[str, float]:
         """All means so far."""
         return {name: self.mean(name) for name in self.sums}
+
+
+def how_it_goes(trainer: Trainer, meter: Meter) -> str:
+    """The epoch's loss so far, and the best AP once there is one."""
+    best = f"  best AP {trainer.best:.3f}" if trainer.best >= 0 else ""
+    return f"loss {meter.mean('total'):.2f}{best}"
 
 
 def update_average(trainer: Trainer) -> None:

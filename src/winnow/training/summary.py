@@ -17,7 +17,7 @@ from ..evaluation.coco import Metrics
 from ..inference.drawing import beside
 from ..inference.predictor import THRESHOLD, Predictor, Seen, load
 from ..inference.tokens import attention_on_kept, token_figure, token_levels
-from ..progress import Progress, clock, console
+from ..progress import Progress, clock, console, counted
 from ..report import Number, Picture, RunReport, Step, installed, points, write_report
 from .run import RunConfig, RunFolder
 
@@ -55,7 +55,7 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
     best = max((row for row in history if row.get("AP") is not None), key=lambda row: row["AP"], default={})
     return write_report(folder.report, RunReport(
         title=title,
-        summary=f"{config.model} after {len(history)} epochs on {Path(config.data).resolve().name}: "
+        summary=f"{config.model} after {counted(len(history), 'epoch')} on {Path(config.data).resolve().name}: "
                 f"what it learned, shown on images that it {'never' if held_out else 'also'} trained on.",
         held_out=held_out,
         numbers=numbers(predictor, best, history, f"{len(data)} {kind} images"),
@@ -85,7 +85,7 @@ def numbers(predictor: Predictor, best: dict[str, float], history: Sequence[dict
         Number(f"AP50 on {images}", points(best.get("AP50")), "at IoU 0.50"),
         Number("AP", points(best.get("AP")), "mean over IoU 0.50 to 0.95"),
         Number("Parameters", f"{learned / 1e6:.2f} M"),
-        Number("Training time", clock(seconds), f"{len(history)} epochs"),
+        Number("Training time", clock(seconds), counted(len(history), "epoch")),
     ]
     if predictor.sparse:
         rows.insert(2, Number("Tokens refined", f"{predictor.rho:.0%}", "the share rho that the encoder keeps"))
