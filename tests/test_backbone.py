@@ -63,6 +63,25 @@ def test_frozen_timm_networks_learn_from_stride_8_on_and_normalise_as_they_were(
     assert net.training
 
 
+@pytest.mark.parametrize(("name", "stages", "early", "late"), [
+    ("mobilenetv3_small_050", 3, "net.blocks.0", "net.blocks.1"),        # stages are items of one child
+    ("convnext_atto", 4, "net.stages_0", "net.stages_1"),                # no map is finer than those that are read
+    ("convnext_atto", 1, "net.stages_0", "net.stages_1"),                # or more than one
+])
+def test_what_is_frozen_does_not_depend_on_how_timm_builds_a_network(name, stages, early, late) -> None:
+    net = Backbone(name).build(stages)
+    assert trains(net.get_submodule(early)) == {False}
+    assert trains(net.get_submodule(late)) == {True}
+
+
+def test_a_network_without_enough_maps_or_for_other_images_is_told() -> None:
+    with pytest.raises(ValueError, match="gives 3 maps, of strides 16, 16, 16, but 4 are to be read"):
+        Backbone("vit_tiny_patch16_224", options={"depth": 3}).build(4)
+    net = Backbone("vit_tiny_patch16_224", options={"depth": 3}).build(3)
+    with pytest.raises(ValueError, match=r"does not take images of 64 x 96 .*224"):
+        net(torch.randn(1, 3, 64, 96))
+
+
 def test_a_frozen_swin_learns_from_stride_8_on() -> None:
     net = build(SWIN)
     parts = (net.patch_embed, net.layers[0], net.layers[1].downsample, net.layers[1].blocks, net.layers[2], net.norms)

@@ -165,19 +165,20 @@ def _window_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:
 class TimmMaps(nn.Module):
     """Maps of the last stages of any timm network that gives maps, finest first.
 
-    Frozen, its batch norms keep their statistics and everything before the stride of 8 does not learn.
+    Frozen, its batch norms keep their statistics and everything before the stride of 8 does not learn, where timm
+    tells which part of the network that is.
     """
 
     def __init__(self, net: Any, stages: int = 3, *, frozen: bool = True):
         super().__init__()
         self.net, self.stages, self.frozen = net, stages, frozen
+        strides = net.feature_info.reduction()
+        if len(strides) < stages:
+            raise ValueError(f"this backbone gives {len(strides)} maps, of strides {', '.join(map(str, strides))}, but "
+                             f"{stages} are to be read; use fewer levels or another backbone")
         self.channels = net.feature_info.channels()[-stages:]
         if frozen:
-            before = net.feature_info.module_name()[-stages - 1]
-            for name, part in net.named_children():
-                part.requires_grad_(False)
-                if name == before.replace(".", "_"):
-                    break
+            freeze_early(net)
 
     def train(self, mode: bool = True) -> TimmMaps:
         """As for any module, but frozen batch norms stay as they are."""
@@ -190,4 +191,21 @@ class TimmMaps(nn.Module):
 
     def forward(self, images: Tensor) -> Sequence[Tensor]:
         """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on."""
-        return self.net(images)[-self.stages:]
+        try:
+            return self.net(images)[-self.stages:]
+        except AssertionError as error:  # how timm's networks say that an image does not have their size
+            height, width = images.shape[2:]
+            raise ValueError(f"the backbone does not take images of {height} x {width} ({error}); its options may "
+                             f"allow more, or take another one") from error
+
+
+def freeze_early(net: Any) -> None:
+    """Freeze what a timm network computes before the stride of 8: up to the part that gives its last finer map."""
+    fine = [name for name, stride in zip(net.feature_info.module_name(), net.feature_info.reduction(), strict=True)
+            if stride < 8]
+    names = {spelled for name in fine[-1:] for spelled in (name, name.replace(".", "_"))}
+    order = [name for name, _ in net.named_modules()]
+    ends = [i for i, name in enumerate(order) if any(name == each or name.startswith(f"{each}.") for each in names)]
+    for name in order[:max(ends, default=-1) + 1]:
+        for parameter in net.get_submodule(name).parameters(recurse=False):
+            parameter.requires_grad_(False)
