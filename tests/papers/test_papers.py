@@ -11,7 +11,7 @@ import torch
 from winnow import papers
 from winnow.backbone import Backbone
 from winnow.detector import Detector
-from winnow.selection import Everything, Lite, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
+from winnow.selection import Everything, ObjectnessScorer, RandomScorer, SaliencyScorer, TopTokens
 
 from ..tiny import SMALL, Patches, batch_of, objects, shaken, without_gradient
 
@@ -36,16 +36,10 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "sparse, denoising from boxes": ("sparse_detr", {"denoising": 8, "start": "box"}),
     "sparse, all tokens": ("sparse_detr", {"rho": 0.0}),
     "sparse, two levels": ("sparse_detr", {"backbone": ANT, "size": replace(SMALL, levels=2)}),
-    "sparse, lite": ("sparse_detr", {"rho": 0.3, "lite": Lite()}),
-    "sparse, key-aware": ("sparse_detr", {"rho": 0.3, "attention": "key_aware"}),
-    "sparse, lite, key-aware": ("sparse_detr", {"rho": 0.3, "lite": Lite(fine=2), "attention": "key_aware"}),
     "dino": ("dino", {}),
     "dino, no noise": ("dino", {"denoising": 0}),
-    "dino, key-aware": ("dino", {"attention": "key_aware"}),
     "dino, sparse": ("sparse_dino", {"rho": 0.3}),
-    "dino, sparse, lite": ("sparse_dino", {"rho": 0.3, "lite": Lite(), "attention": "key_aware"}),
     "dino, lite": ("lite_dino", {}),
-    "dino, lite, sparse": ("lite_dino", {"rho": 0.3}),
     "lite": ("lite_deformable_detr", {}),
     "lite, sparse": ("lite_deformable_detr", {"rho": 0.3, "attention": "deformable"}),
     "detr": ("detr", {}),

@@ -33,13 +33,15 @@ ATTENTION: dict[str, Attention] = {"deformable": DeformableAttention, "key_aware
 def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Backbone | nn.Module = "resnet50",
                     refine: bool = False, two_stage: bool = False, separate_heads: bool | None = None,
                     start: Start = "box", specific: bool = False, encoder_heads: bool = False,
-                    size: Size = Size()) -> Detector:
+                    attention: AttentionName = "deformable", lite: Lite | None = None, size: Size = Size()) -> Detector:
     """The plain model; `refine` moves boxes layer by layer, `two_stage` starts queries at proposals (A.4).
 
     separate_heads   gives each layer a head of its own, by default where boxes are refined
     start, specific  of the proposals of two_stage, see ProposalQueries
     encoder_heads    layers of the encoder predict while training (Roh et al., 2022, 3.4)
+    attention, lite  key-aware attention and the interleaved encoder (Li et al., 2023)
     """
+    look = one_of(ATTENTION, attention, "attention")
     separate = refine if separate_heads is None else separate_heads
     maps = as_maps(backbone, size)
     first = Head(size.width, classes, log_side=0.0 if two_stage else -2.0)  # without proposals, boxes start small
@@ -51,9 +53,10 @@ def deformable_detr(*, classes: int = 91, queries: int = 300, backbone: str | Ba
     return Detector(
         maps,
         pyramid_neck(maps, size),
-        Encoder(encoder_layers(size), Everything(), encoder_heads_of(size, classes) if encoder_heads else []),
+        Encoder(encoder_layers(size, look, lite), encoder_plan(None, lite),
+                encoder_heads_of(size, classes) if encoder_heads else []),
         origin,
-        Decoder(decoder_layers(size), [first, *(Head(size.width, classes) for _ in range(further))],
+        Decoder(decoder_layers(size, look), [first, *(Head(size.width, classes) for _ in range(further))],
                 refine=refine or two_stage),
         Criterion(),
     )
