@@ -57,7 +57,6 @@ def test_transformers_finds_what_we_find() -> None:
                     for form in ("torch", "hf"))
     (boxes, _), (others, _) = ours.found(), theirs.found()
     assert torch.cdist(boxes[:50], others).amin(1).max() < 1  # pixel; random weights heap up rounding
-    assert theirs.params == ours.params
     assert {"backbone", "encoder", "decoder"} <= set(theirs.count(PRODUCTS))
 
 
