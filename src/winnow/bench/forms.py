@@ -126,11 +126,11 @@ class TransformersDetection:
     def infer(self, clock: NoClock) -> Any:
         """One pass, from images to logits and boxes."""
         with torch.inference_mode():
-            return self.model(pixel_values=self.images, pixel_mask=self.mask)
+            return self._forward()
 
     def learn(self, clock: NoClock) -> Tensor:
         """One training step; its losses are computed between its stages."""
-        loss = self.model(pixel_values=self.images, pixel_mask=self.mask, labels=self.targets).loss
+        loss = self._forward(labels=self.targets).loss
         step(self.model, loss, self.optimizer, clock)
         return loss.detach()
 
@@ -144,7 +144,10 @@ class TransformersDetection:
 
     def count(self, rules: Rules) -> dict[str, int]:
         """What a pass costs by stage, counted while it runs."""
-        return count_pass(lambda: self.infer(NoClock()), self.stages, rules).by_stage
+        return count_pass(self._forward, self.stages, rules).by_stage  # inference mode hides what layers are made of
+
+    def _forward(self, **targets: Any) -> Any:
+        return self.model(pixel_values=self.images, pixel_mask=self.mask, **targets)
 
 
 RECIPE = Recipe()
