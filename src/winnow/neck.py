@@ -39,15 +39,20 @@ class Neck(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> Pyramid:
         """Maps (B, C_l, H_l, W_l), finest first, of a batch -> its pyramid."""
+        return _pyramid(self, maps, batch)
+
+    def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """Maps (B, C_l, H_l, W_l) -> maps of all levels (B, C, H_l, W_l)."""
         levels = [project(x) for project, x in zip(self.project, maps, strict=True)]
         x = maps[-1]  # the first further level strides the raw map, the next ones what came before
         for shrink in self.shrink:
             x = shrink(x)
             levels.append(x)
-        outside = shrink_padding(batch.padding(), [x.shape[2:] for x in levels])
-        device = maps[0].device
-        places = [self.positions(mask.to(device)) + level for mask, level in zip(outside, self.level, strict=True)]
-        return _pyramid(levels, places, outside)
+        return levels
+
+    def places(self, outside: Sequence[Tensor]) -> list[Tensor]:
+        """The padding (B, H, W) of each level -> its positions (B, H, W, C)."""
+        return [self.positions(mask) + level for mask, level in zip(outside, self.level, strict=True)]
 
 
 class PlainNeck(nn.Module):
@@ -62,17 +67,26 @@ class PlainNeck(nn.Module):
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> Pyramid:
         """The one map (B, C, H, W) of a batch -> a pyramid of one level."""
-        level = self.project[0](maps[0])
-        outside = shrink_padding(batch.padding(), [level.shape[2:]])
-        return _pyramid([level], [self.positions(outside[0].to(level.device))], outside)
+        return _pyramid(self, maps, batch)
+
+    def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
+        """The one map (B, C, H, W), projected."""
+        return [self.project[0](maps[0])]
+
+    def places(self, outside: Sequence[Tensor]) -> list[Tensor]:
+        """The padding (B, H, W) of the level -> its positions (B, H, W, C)."""
+        return [self.positions(outside[0])]
 
 
-def _pyramid(levels: Sequence[Tensor], places: Sequence[Tensor], outside: Sequence[Tensor]) -> Pyramid:
-    """Maps (B, C, H, W), their positions (B, H, W, C) and, on the CPU, their padding (B, H, W) -> tokens."""
+def _pyramid(neck: Neck | PlainNeck, maps: Sequence[Tensor], batch: Batch) -> Pyramid:
+    levels = neck.levels(maps)
     device = levels[0].device
-    return Pyramid(
-        values=torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1),
-        positions=torch.cat([place.flatten(1, 2) for place in places], 1).to(levels[0].dtype),
-        padding=torch.cat([mask.flatten(1) for mask in outside], 1).to(device),
-        grid=Grid.of(outside, device),
-    )
+    outside = shrink_padding(batch.padding(), [(x.shape[2], x.shape[3]) for x in levels])
+    places = neck.places([mask.to(device) for mask in outside])
+    return Pyramid(as_tokens(levels), torch.cat([place.flatten(1, 2) for place in places], 1).to(levels[0].dtype),
+                   torch.cat([mask.flatten(1) for mask in outside], 1).to(device), Grid.of(outside, device))
+
+
+def as_tokens(levels: Sequence[Tensor]) -> Tensor:
+    """Maps (B, C, H, W) of all levels -> their tokens (B, T, C)."""
+    return torch.cat([x.flatten(2).transpose(1, 2) for x in levels], 1)

@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from .selection import share_of_tokens
+from .selection import share_of_each, share_of_tokens
 from .structures import Pyramid, Selection, Tokens
 
 ScoreNet = Literal["wide", "narrow", "single"]
@@ -66,14 +66,14 @@ class PollPool(nn.Module):
     def poll(self, pyramid: Pyramid, rho: float) -> tuple[Selection, Selection]:
         """The best share of each image's tokens, at least one; and the others."""
         scores = self.score(pyramid.values.transpose(1, 2)[..., None]).flatten(1)  # (B, T), scorers are convolutions
-        inside = torch.tensor(pyramid.grid.counts)
-        counts = (inside * rho).int().clamp(min=1)
+        counts = [max(part, 1) for part in share_of_each(pyramid.grid.counts, rho)]
+        most, least = max(counts), min(counts)
+        inside, parts = (torch.tensor(each)[:, None] for each in (pyramid.grid.counts, counts))
         ranked = scores.detach().sigmoid().masked_fill(pyramid.padding, -1)
         order = ranked.sort(dim=1, descending=True, stable=True).indices
         rank = torch.arange(order.shape[1])
-        fine = rank < counts[:, None]
-        rest = ~fine & (rank < inside[:, None])
-        most, least = int(counts.max()), int(counts.min())
+        fine = rank < parts
+        rest = ~fine & (rank < inside)
         return (Selection(order[:, :most], fine[:, :most].to(order.device), scores),
                 Selection(order[:, least:], rest[:, least:].to(order.device), scores))
 

@@ -51,7 +51,30 @@ class LearnedPlaces(nn.Module):
         return Queries(torch.zeros_like(position), middle, position), []
 
 
-class ProposalQueries(nn.Module):
+class Proposals(nn.Module):
+    """How tokens are picked whose boxes become the starts of queries."""
+
+    count: int
+    """How many are picked; an image of fewer tokens, such as a thin strip, gives all of them."""
+    specific: bool = True
+    """Whether all classes are told; otherwise class 0 stands for any object."""
+    head: Head
+    project: ProposalProjection
+
+    def rank(self, logits: Tensor) -> Tensor:
+        """Logits (B, T, K) -> how each token ranks, (B, T)."""
+        return logits.amax(-1) if self.specific else logits[..., 0]
+
+    def at(self, memory: Pyramid, best: Tensor, boxes: Tensor) -> Queries:
+        """Queries of the tokens `best` (B, Q) at the boxes (B, Q, 4) that these propose."""
+        raise NotImplementedError
+
+    def best(self, scores: Tensor) -> Tensor:
+        """Scores (B, T) -> the tokens (B, Q) that are picked."""
+        return scores.topk(min(self.count, scores.shape[1]), 1).indices
+
+
+class ProposalQueries(Proposals):
     """The tokens that look most like an object become queries (Zhu et al., 2021, A.4; Yao et al., 2021).
 
     start     a query's content comes from the "box" it proposes (Deformable DETR) or is its token of the
@@ -69,37 +92,30 @@ class ProposalQueries(nn.Module):
         start_xavier(self.place[0])
 
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
-        """Queries at the best proposals (their boxes carry no gradient), and all proposals if supervised.
-
-        An image of fewer tokens than queries, such as a thin strip, gives a query for each token.
-        """
+        """Queries at the best proposals (their boxes carry no gradient), and all proposals if supervised."""
         tokens, anchors = self.project(memory.values, memory.grid), memory.grid.anchors
         if supervised:
             every = self.head.propose(tokens, anchors)
-            best = self._best(every.logits)
-            boxes = _rows(every.boxes, best)
+            best = self.best(self.rank(every.logits))
+            boxes = rows_of(every.boxes, best)
             stages = [Stage("proposals", every, agnostic=not self.specific)]
         else:  # boxes are needed of the best tokens only
-            best = self._best(self.head.classify(tokens))
-            boxes = (_rows(anchors, best) + self.head.locate(_rows(tokens, best))).sigmoid()
+            best = self.best(self.rank(self.head.classify(tokens)))
+            boxes = (rows_of(anchors, best) + self.head.locate(rows_of(tokens, best))).sigmoid()
             stages = []
-        boxes = boxes.detach()
+        return self.at(memory, best, boxes.detach()), stages
+
+    def at(self, memory: Pyramid, best: Tensor, boxes: Tensor) -> Queries:
+        """Queries of the tokens `best` (B, Q) at the boxes (B, Q, 4) that these propose."""
         place = self.place(encode_boxes(boxes))
         if self.start == "box":
             position, content = place.chunk(2, -1)
-            return Queries(content, boxes, position), stages
-        return Queries(_rows(memory.values, best), boxes, place), stages
-
-    def _best(self, logits: Tensor) -> Tensor:
-        scores = logits.amax(-1) if self.specific else logits[..., 0]
-        return scores.topk(min(self.count, scores.shape[1]), 1).indices
+            return Queries(content, boxes, position)
+        return Queries(rows_of(memory.values, best), boxes, place)
 
 
-class MixedQueries(nn.Module):
-    """Boxes are proposed by each image's tokens, content is learned once (mixed selection, Zhang et al., 2023, 3.4).
-
-    An image with fewer tokens than `count` gets as many queries as it has tokens.
-    """
+class MixedQueries(Proposals):
+    """Boxes are proposed by each image's tokens, content is learned once (mixed selection, Zhang et al., 2023, 3.4)."""
 
     def __init__(self, count: int, head: Head, project: ProposalProjection, width: int = 256):
         super().__init__()
@@ -110,18 +126,20 @@ class MixedQueries(nn.Module):
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
         """Queries at the best proposals (their boxes carry no gradient), and these proposals if supervised."""
         tokens = self.project(memory.values, memory.grid)
-        count = min(self.count, tokens.shape[1])
-        best = self.head.classify(tokens).amax(-1).topk(count, 1).indices
-        tokens, anchors = _rows(tokens, best), _rows(memory.grid.anchors, best)
+        best = self.best(self.rank(self.head.classify(tokens)))
+        tokens, anchors = rows_of(tokens, best), rows_of(memory.grid.anchors, best)
         if supervised:
             proposed = self.head.propose(tokens, anchors)
             boxes, stages = proposed.boxes, [Stage("proposals", proposed)]
         else:
             boxes, stages = (anchors + self.head.locate(tokens)).sigmoid(), []
-        content = self.content.weight[:count].expand(len(boxes), -1, -1)
-        return Queries(content, boxes.detach()), stages
+        return self.at(memory, best, boxes.detach()), stages
+
+    def at(self, memory: Pyramid, best: Tensor, boxes: Tensor) -> Queries:
+        """Learned queries at the boxes (B, Q, 4)."""
+        return Queries(self.content.weight[:boxes.shape[1]].expand(len(boxes), -1, -1), boxes)
 
 
-def _rows(x: Tensor, index: Tensor) -> Tensor:
+def rows_of(x: Tensor, index: Tensor) -> Tensor:
     """Rows index (B, Q) of x (B, T, C)."""
     return x.gather(1, index[..., None].expand(-1, -1, x.shape[-1]))

@@ -107,12 +107,13 @@ class TopTokens(nn.Module):
         scores, stages = self.scorer(memory, supervised=supervised)
         # As in the reference, padding has the lowest score, and its gradient flows there. It ranks behind equals, too.
         scores = torch.where(memory.padding, scores.min(), scores)
-        inside = torch.tensor([sum(counts[:levels]) for counts in memory.grid.inside])
-        counts = ((inside * (self.rho if rho is None else share_of_tokens(rho))).int() + 1).minimum(inside)
-        most = int(counts.max())
+        inside = tuple(sum(counts[:levels]) for counts in memory.grid.inside)
+        parts = share_of_each(inside, self.rho if rho is None else share_of_tokens(rho))
+        counts = [min(part + 1, every) for part, every in zip(parts, inside, strict=True)]
+        most = max(counts)
         ranks = scores.detach().masked_fill(memory.padding, -torch.inf)[:, : memory.grid.starts[levels]]
         index = ranks.sort(dim=1, descending=True, stable=True).indices[:, :most]
-        chosen = (torch.arange(most) < counts[:, None]).to(index.device)
+        chosen = torch.arange(most, device=index.device) < torch.tensor(counts, device=index.device)[:, None]
         return Selection(index, chosen, scores), stages
 
 
@@ -162,6 +163,12 @@ def share_of_tokens(rho: float) -> float:
     if not 0 < rho <= 1:
         raise ValueError(f"rho is the share of tokens to keep, above 0 and at most 1, got {rho}")
     return rho
+
+
+@torch.compiler.assume_constant_result
+def share_of_each(counts: tuple[int, ...], rho: float) -> tuple[int, ...]:
+    """The share rho of each of the counts, rounded as the references do: in float32, and down."""
+    return tuple((torch.tensor(counts) * rho).int().tolist())
 
 
 class SaliencyScorer(nn.Module):

@@ -1,0 +1,136 @@
+"""Tokens refine one another, for predicting: the rows that a plan chooses are taken once and written back in place."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..encoder import Encoded, EncoderLayer
+from ..selection import ObjectnessScorer, SaliencyScorer, Subset
+from ..structures import Selection, Stage
+from .attention import QuickDeformable, QuickKeyAware
+from .places import PlacedPyramid
+from .products import Product, blocks
+
+
+class QuickEncoder(nn.Module):
+    """Layers that update the tokens of their plan; nothing predicts on the way."""
+
+    def __init__(self, layers: Sequence[QuickEncoderLayer], plan: nn.Module):
+        super().__init__()
+        self.layers, self.plan = nn.ModuleList(layers), plan
+
+    @property
+    def rho(self) -> float:
+        """The share of the tokens that the plan keeps by itself; 1 where it keeps all."""
+        return float(getattr(self.plan, "rho", 1.0))
+
+    def forward(self, memory: PlacedPyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
+        """The refined memory, which is the one that came: its values are written over."""
+        planned = self.plan(memory, len(self.layers), rho=rho)
+        previous = tokens = None
+        for layer, subset in zip(self.layers, planned.subsets, strict=True):
+            if subset is not previous:
+                previous, tokens = subset, subset.take(memory.values).float()
+                positions, centers = subset.take(memory.positions), subset.take(memory.grid.centers)
+            layer(tokens, positions, centers, memory, subset.fine)
+            _write(memory.values, subset, cast(Tensor, tokens))
+        return Encoded(memory, planned.selection, [])
+
+
+class QuickEncoderLayer(nn.Module):
+    """A layer that takes as many rows at a time as suit the device, and writes over them."""
+
+    def __init__(self, layer: EncoderLayer):
+        super().__init__()
+        self.layer = layer
+        self.attention = cast("QuickDeformable | QuickKeyAware", layer.attention)
+
+    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor, memory: PlacedPyramid, fine: int) -> None:
+        """Tokens (B, N, C), the first of them fine, with positions (B, N, C) and centers (B, N, 2): new values."""
+        projected = self.attention.project(memory)
+        for rows in blocks(tokens):
+            old = tokens[:, rows]
+            read = self.attention.read(old + positions[:, rows], centers[:, rows], projected)
+            tokens[:, rows] = self.layer.think(self.layer.norm1(old + read), max(fine - rows.start, 0))
+
+
+class QuickProjection(nn.Module):
+    """The view of a token that proposing and scoring share."""
+
+    def __init__(self, linear: nn.Linear, norm: nn.LayerNorm, precision: torch.dtype):
+        super().__init__()
+        self.linear, self.norm = Product([linear], precision), norm
+
+    def forward(self, tokens: Tensor, silent: Tensor) -> Tensor:
+        """Tokens (B, N, C), silent (B, N, 1) -> float32 (B, N, C)."""
+        return cast(Tensor, self.norm(self.linear(tokens.masked_fill(silent, 0)).float()))
+
+
+class QuickSaliency(nn.Module):
+    """Scores as the plain network's, of as many tokens at a time as suit the device.
+
+    What all tokens share, a mean, is multiplied by its half of the next matrix once, and not with every token.
+    """
+
+    def __init__(self, plain: SaliencyScorer, project: QuickProjection, precision: torch.dtype):
+        super().__init__()
+        self.project = project
+        norm, lift, _ = plain.lift
+        first, _, *rest = plain.score
+        assert isinstance(lift, nn.Linear)
+        assert isinstance(first, nn.Linear)
+        half = first.in_features // 2
+        self.norm, self.lift = norm, Product([lift], precision)
+        self.local = Product([_half(first, slice(half), bias=False)], precision)
+        self.shared, self.rest = _half(first, slice(half, None), bias=True), nn.Sequential(*rest)
+
+    def forward(self, memory: PlacedPyramid, *, supervised: bool = False) -> tuple[Tensor, list[Stage]]:
+        """Scores (B, T)."""
+        values, parts = memory.values, blocks(memory.values)
+        local, total = [], values.new_zeros(values.shape[0], 1, 1, dtype=torch.float32)
+        for rows in parts:
+            tokens = self.project(values[:, rows] + memory.positions[:, rows], memory.silent[:, rows])
+            own, shared = F.gelu(self.lift(self.norm(tokens)).float()).chunk(2, -1)
+            local.append(self.local(own).float())
+            total = total + shared.sum(1, keepdim=True)
+        shared = self.shared(total / values.shape[1])
+        return torch.cat([self.rest(F.gelu(each + shared)) for each in local], 1).squeeze(-1), []
+
+
+class QuickObjectness(nn.Module):
+    """A detection head on the tokens themselves, of as many at a time as suit the device."""
+
+    def __init__(self, plain: ObjectnessScorer, project: QuickProjection):
+        super().__init__()
+        self.project, self.head = project, plain.head
+
+    def forward(self, memory: PlacedPyramid, *, supervised: bool = False) -> tuple[Tensor, list[Stage]]:
+        """Scores (B, T)."""
+        found = [self.head.classify(self.project(memory.values[:, rows] + memory.positions[:, rows],
+                                                 memory.silent[:, rows])).amax(-1) for rows in blocks(memory.values)]
+        return torch.cat(found, 1), []
+
+
+def _write(values: Tensor, subset: Subset, tokens: Tensor) -> None:
+    """Values (B, T, C) get the new rows (B, N, C) of a subset; surplus rows of smaller images stay as they are."""
+    if not isinstance(subset, Selection):
+        subset.take(values).copy_(tokens)
+        return
+    rows = torch.where(subset.chosen[..., None], tokens.to(values.dtype), subset.take(values))
+    first = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
+    values.flatten(0, 1).index_copy_(0, (subset.index + first).flatten(), rows.flatten(0, 1))
+
+
+def _half(linear: nn.Linear, columns: slice, *, bias: bool) -> nn.Linear:
+    """The part of a layer that reads these columns."""
+    weight = linear.weight.detach()[:, columns]
+    part = nn.Linear(weight.shape[1], weight.shape[0]).to(weight.device)
+    with torch.no_grad():
+        part.weight.copy_(weight)
+        part.bias.copy_(linear.bias if bias else torch.zeros_like(linear.bias))
+    return part

@@ -1,0 +1,130 @@
+"""Which part takes the place of which."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import singledispatch
+from typing import Any, cast
+
+import torch
+from torch import nn
+
+from ..attention import DeformableAttention, DenseAttention, KeyAwareAttention
+from ..decoder import DecoderStack
+from ..detector import Detector
+from ..encoder import Encoder
+from ..mlp import FeedForward
+from ..neck import Neck
+from ..ops import backend_of
+from ..papers.faster_rcnn import RegionDetector
+from ..proposals import ProposalProjection
+from ..queries import Proposals
+from ..selection import ObjectnessScorer, SaliencyScorer
+from .attention import LateDeformable, QuickDeformable, QuickDense, QuickKeyAware
+from .convolutions import Maps
+from .detector import QuickDetector, QuickRegions
+from .encoder import QuickEncoder, QuickEncoderLayer, QuickObjectness, QuickProjection, QuickSaliency
+from .places import PlacedNeck
+from .products import Conversation, QuickFeedForward
+from .queries import QuickDecoder, QuickProposals
+
+
+@dataclass(frozen=True)
+class Form:
+    """What is asked of the parts: the precision of the products, and the device that they run on."""
+
+    precision: torch.dtype
+    device: torch.device
+
+    @property
+    def reads_late(self) -> bool:
+        """Whether reading whole tokens is cheap enough to do without projecting all of them."""
+        return self.device.type == "cpu" and backend_of(torch.empty(0, dtype=self.precision)) != "plain"
+
+
+@singledispatch
+def quick(part: nn.Module, form: Form) -> Any:
+    """The quick form of a part. One that has none stays as it is, and its own parts are asked.
+
+    Parts are taken apart: pass those of a copy.
+    """
+    return _with_quick_parts(part, form)
+
+
+def _with_quick_parts(part: Any, form: Form) -> Any:
+    for name, child in part.named_children():
+        setattr(part, name, quick(child, form))
+    return part
+
+
+@quick.register
+def _(part: Detector, form: Form) -> QuickDetector:
+    sparse = isinstance(part.encoder, Encoder)  # other encoders keep tokens in float32: there are few of them
+    tokens = form.precision if sparse else torch.float32
+    return QuickDetector(Maps(part.backbone, form.precision), PlacedNeck(cast(Neck, part.neck), form.precision, tokens),
+                         quick(part.encoder, form), quick(part.queries, form), quick(part.decoder, form),
+                         part.criterion, keep=part.keep)
+
+
+@quick.register
+def _(part: Encoder, form: Form) -> QuickEncoder:
+    layers = [QuickEncoderLayer(quick(layer, form)) for layer in part.layers]
+    return QuickEncoder(layers, quick(part.plan, form))
+
+
+@quick.register
+def _(part: SaliencyScorer, form: Form) -> QuickSaliency:
+    return QuickSaliency(part, quick(part.project, form), form.precision)
+
+
+@quick.register
+def _(part: ObjectnessScorer, form: Form) -> QuickObjectness:
+    return QuickObjectness(part, quick(part.project, form))
+
+
+@quick.register
+def _(part: ProposalProjection, form: Form) -> QuickProjection:
+    return QuickProjection(part.linear, part.norm, form.precision)
+
+
+@quick.register
+def _(part: Proposals, form: Form) -> QuickProposals:
+    return QuickProposals(part, quick(part.project, form))
+
+
+@quick.register
+def _(part: DecoderStack, form: Form) -> QuickDecoder:
+    for layer in part.layers if form.reads_late else ():
+        if isinstance(layer.attention, DeformableAttention):
+            layer.attention = LateDeformable(layer.attention, form.precision)
+    return QuickDecoder(_with_quick_parts(part, form), form.precision)
+
+
+@quick.register
+def _(part: DeformableAttention, form: Form) -> QuickDeformable:
+    return QuickDeformable(part, form.precision)
+
+
+@quick.register
+def _(part: KeyAwareAttention, form: Form) -> QuickKeyAware:
+    return QuickKeyAware(part, form.precision)
+
+
+@quick.register
+def _(part: DenseAttention, form: Form) -> QuickDense:
+    return QuickDense(part, form.precision)
+
+
+@quick.register
+def _(part: nn.MultiheadAttention, form: Form) -> Conversation:
+    return Conversation(part, form.precision)
+
+
+@quick.register
+def _(part: FeedForward, form: Form) -> QuickFeedForward:
+    return QuickFeedForward(part, form.precision)
+
+
+@quick.register
+def _(part: RegionDetector, form: Form) -> QuickRegions:
+    return QuickRegions(part, form.precision)

@@ -1,0 +1,80 @@
+"""Matrix products in a precision of their own, and the parts of a transformer that are little else."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from ..mlp import FeedForward
+
+ROWS = 2048  # that a processor takes at a time, so that what it computes between two products stays in its cache
+
+
+class Product(nn.Module):
+    """One linear layer for one or more that read the same; in and out of its precision."""
+
+    def __init__(self, linears: Sequence[nn.Linear], precision: torch.dtype):
+        super().__init__()
+        weights, biases = [each.weight.detach() for each in linears], [each.bias.detach() for each in linears]
+        self.weight = nn.Parameter(torch.cat(weights).to(precision), requires_grad=False)
+        self.bias = nn.Parameter(torch.cat(biases).to(precision), requires_grad=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., in) -> (..., out of all layers)."""
+        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+
+
+class QuickFeedForward(nn.Module):
+    """A feed-forward network that writes over what it needs no more."""
+
+    def __init__(self, plain: FeedForward, precision: torch.dtype):
+        super().__init__()
+        self.expand, self.shrink = Product([plain.expand], precision), Product([plain.shrink], precision)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., C) -> (..., C)."""
+        return self.shrink(self.expand(x).relu_())
+
+
+class Conversation(nn.Module):
+    """Multi-head attention; takes the place of torch's module where no weights are wanted."""
+
+    def __init__(self, plain: nn.MultiheadAttention, precision: torch.dtype):
+        super().__init__()
+        self.heads = plain.num_heads
+        self.query, self.key, self.value = (Product([each], precision) for each in _projections(plain))
+        self.output = Product([plain.out_proj], precision)
+
+    def forward(self, query: Tensor, key: Tensor, value: Tensor, *, attn_mask: Tensor | None = None,
+                key_padding_mask: Tensor | None = None, need_weights: bool = False) -> tuple[Tensor, None]:
+        """Queries (B, Q, C), keys and values (B, T, C) -> (B, Q, C). Masks are true where nothing may be seen."""
+        asked, keys, values = (project(x).unflatten(-1, (self.heads, -1)).transpose(1, 2) for project, x in (
+            (self.query, query), (self.key, key), (self.value, value)))
+        seen = None if attn_mask is None else ~attn_mask
+        if key_padding_mask is not None:
+            inside = ~key_padding_mask[:, None, None]
+            seen = inside if seen is None else seen & inside
+        read = F.scaled_dot_product_attention(asked, keys, values, seen)
+        return self.output(read.transpose(1, 2).flatten(2)), None
+
+
+def blocks(x: Tensor) -> list[slice]:
+    """Rows of x (B, N, C) that are computed at a time: all, or on processors as many as their cache holds."""
+    rows = x.shape[1]
+    step = max(1, ROWS // x.shape[0]) if x.device.type == "cpu" else max(1, rows)
+    return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
+
+
+def _projections(plain: nn.MultiheadAttention) -> list[nn.Linear]:
+    """Torch's packed projections of queries, keys and values, one by one."""
+    width = plain.embed_dim
+    linears = [nn.Linear(width, width) for _ in range(3)]
+    with torch.no_grad():
+        for linear, weight, bias in zip(linears, plain.in_proj_weight.chunk(3), plain.in_proj_bias.chunk(3),
+                                        strict=True):
+            linear.weight.copy_(weight)
+            linear.bias.copy_(bias)
+    return [linear.to(plain.in_proj_weight.device) for linear in linears]

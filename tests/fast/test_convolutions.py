@@ -1,0 +1,113 @@
+"""Networks with fewer steps give the maps of those that they were made of."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torchvision.ops.misc import FrozenBatchNorm2d
+
+from winnow.backbone import Backbone
+from winnow.fast.convolutions import NORMS, Maps, Step, folded, fused
+
+NETWORKS = {
+    "torchvision": Backbone("resnet18"),
+    "torchvision, bottlenecks": Backbone("resnet", options={"base": 4, "blocks": [1, 2, 1, 1]}),
+    "torchvision, dilated": Backbone("resnet", options={"base": 4, "blocks": [1, 1, 1, 2]}, dilation=True),
+    "torchvision, learning": Backbone("resnet18", scratch=True),
+    "timm": Backbone("resnet10t", scratch=True, options={"channels": [8, 16, 32, 64], "stem_width": 8}),
+    "timm, other activations": Backbone("mobilenetv3_small_050"),
+    "timm, norms that activate": Backbone("regnety_002"),
+    "timm, norms before convolutions": Backbone("densenet121"),
+    "timm, without norms of batches": Backbone("convnext_atto"),
+}
+
+
+def experienced(network: nn.Module) -> nn.Module:
+    """In evaluation mode, with norms that have seen something."""
+    for part in network.modules():
+        if isinstance(part, NORMS):
+            part.running_mean.normal_(0, 0.1)
+            part.running_var.uniform_(0.5, 2)
+            with torch.no_grad():
+                part.weight.uniform_(0.5, 1.5)
+                part.bias.normal_(0, 0.1)
+    return network.eval()
+
+
+@pytest.mark.parametrize("described", NETWORKS.values(), ids=NETWORKS)
+def test_networks_give_the_same_maps(described: Backbone) -> None:
+    network = experienced(described.build(3))
+    images = torch.randn(2, 3, 64, 96)
+    with torch.no_grad():
+        expected, found = network(images), Maps(copy.deepcopy(network), torch.float32)(images)
+    for theirs, ours in zip(expected, found, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=1e-5 * theirs.abs().max().item())
+
+
+@pytest.mark.parametrize("name", ["torchvision", "torchvision, bottlenecks", "timm"])
+def test_no_norm_is_left_and_every_block_ends_in_one_step(name: str) -> None:
+    quick = Maps(experienced(NETWORKS[name].build(3)), torch.float32)
+    assert not any(isinstance(part, (*NORMS, nn.ReLU)) for part in quick.modules())
+    assert sum(isinstance(part, Step) and part.relu for part in quick.modules()) >= 9
+
+
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.BatchNorm2d(6, affine=False), FrozenBatchNorm2d(6)])
+@pytest.mark.parametrize("bias", [False, True])
+def test_a_convolution_takes_its_norm_in(norm: nn.Module, bias: bool) -> None:
+    conv, x = nn.Conv2d(4, 6, 3, groups=2, bias=bias), torch.randn(1, 4, 8, 8)
+    norm.running_mean.normal_()
+    norm.running_var.uniform_(0.5, 2)
+    norm.eval()
+    torch.testing.assert_close(folded(conv, norm)(x), norm(conv(x)), atol=1e-5, rtol=1e-5)
+
+
+class Twice(nn.Module):
+    """A convolution that is read by two, and a norm that two convolutions share: neither may be folded."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4]
+        self.first, self.second, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.first(x)
+        return [self.norm(self.second(self.norm(x))) + x]
+
+
+class Returned(nn.Module):
+    """What is carried past a convolution is also a result, and must not be written over."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4, 4]
+        self.first, self.second = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(4) for _ in range(2))
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.norms[0](self.first(x))
+        return [x, (x + self.norms[1](self.second(x))).relu()]
+
+
+class Winding(nn.Module):
+    """A path that depends on values can't be traced."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4]
+        self.conv, self.norm = nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [self.norm(self.conv(x if x.mean() > 0 else -x))]
+
+
+@pytest.mark.parametrize("kind", [Twice, Returned, Winding])
+def test_networks_of_other_shapes_stay_right(kind: type[nn.Module]) -> None:
+    network = experienced(kind())
+    images = torch.randn(1, 3, 8, 8)
+    with torch.no_grad():
+        expected, found = network(images), fused(copy.deepcopy(network))(images)
+    for theirs, ours in zip(expected, found, strict=True):
+        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)

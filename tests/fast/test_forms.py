@@ -1,0 +1,214 @@
+"""A detector that only predicts says what the detector says that it was made of."""
+
+from __future__ import annotations
+
+import copy
+import pickle
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from winnow import ops, papers
+from winnow.backbone import Backbone
+from winnow.errors import UsageError
+from winnow.fast.attention import LateDeformable, WholePyramid
+from winnow.fast.places import REMEMBERED
+from winnow.fast.products import Product
+from winnow.interface import BaseDetector
+from winnow.structures import Batch, Output
+
+from ..papers.test_papers import ANT, EVERY, compose
+from ..tiny import SMALL, batch_of, objects, shaken
+
+BATCHES = {
+    "one image": ((64, 96),),
+    "images of one size": ((64, 64), (64, 64)),
+    "padded images": ((64, 96), (48, 64)),
+}
+
+
+def both(detector: BaseDetector, quick: BaseDetector, batch: Batch, **how: Any) -> tuple[Output, Output]:
+    """What the two say, from the same random numbers where they draw some."""
+    said = []
+    for each in (detector, quick):
+        torch.manual_seed(1)
+        with torch.no_grad():
+            said.append(each(batch, **how))
+    return said[0], said[1]
+
+
+def agree(detector: BaseDetector, quick: BaseDetector, batch: Batch, **how: Any) -> None:
+    theirs, ours = both(detector, quick, batch, **how)
+    top = theirs.final.logits.abs().max().item()
+    torch.testing.assert_close(ours.final.logits, theirs.final.logits, rtol=0, atol=3e-5 * top)
+    torch.testing.assert_close(ours.final.boxes, theirs.final.boxes, rtol=0, atol=3e-5)
+    assert torch.equal(ours.memory.padding, theirs.memory.padding)
+    if theirs.selection is not None:
+        chosen = theirs.selection.chosen
+        assert torch.equal(ours.selection.chosen, chosen)
+        assert torch.equal(ours.selection.index[chosen], theirs.selection.index[chosen])
+
+
+@EVERY
+def test_every_family_says_the_same_in_float32(paper: str, settings: dict[str, Any]) -> None:
+    detector = compose(paper, **settings).eval()
+    quick = detector.optimize()
+    for sizes in BATCHES.values():
+        agree(detector, quick, batch_of(*sizes))
+
+
+@pytest.mark.parametrize("rho", [0.05, 0.5, 1.0])
+def test_a_call_may_choose_the_share_of_tokens(rho: float) -> None:
+    detector = compose("sparse_detr", rho=0.2).eval()
+    quick = detector.optimize()
+    assert quick.rho == 0.2
+    agree(detector, quick, batch_of((96, 96), (48, 64)), rho=rho)
+    with pytest.raises(ValueError, match="only sparse models"):
+        compose("deformable_detr").eval().optimize()(batch_of((64, 64)), rho=rho)
+
+
+@EVERY
+def test_every_family_computes_in_bf16(paper: str, settings: dict[str, Any]) -> None:
+    quick = compose(paper, **settings).eval().optimize("bf16")
+    for sizes in BATCHES.values():
+        final = quick(batch_of(*sizes)).final
+        assert final.logits.dtype == final.boxes.dtype == torch.float32
+        assert final.logits.isfinite().all() and final.boxes.isfinite().all()
+
+
+def test_bf16_keeps_nearly_the_same_tokens_and_moves_boxes_little() -> None:
+    detector = papers.sparse_detr(rho=0.1, classes=3, queries=30, backbone=Backbone("resnet18"),
+                                  size=replace(SMALL, width=256, heads=8, feedforward=128)).eval()
+    theirs, ours = both(detector, detector.optimize("bf16"), batch_of((320, 416)))
+    kept, same = (set(each.selection.index[0].tolist()) for each in (theirs, ours))
+    assert len(kept & same) >= 0.95 * len(kept)
+    score, cosine = theirs.memory.values.flatten(), ours.memory.values.float().flatten()
+    assert torch.nn.functional.cosine_similarity(score, cosine, 0) > 0.999
+
+
+def test_bf16_differs_by_its_rounding_where_nothing_is_chosen() -> None:
+    detector = compose("deformable_detr", refine=True).eval()
+    theirs, ours = both(detector, detector.optimize("bf16"), batch_of((96, 96)))
+    assert (theirs.final.boxes - ours.final.boxes).abs().max() < 0.02
+    assert (theirs.final.logits - ours.final.logits).abs().max() < 0.02 * theirs.final.logits.abs().max()
+
+
+def test_detections_are_those_of_the_detector() -> None:
+    detector = compose("sparse_detr", backbone=ANT).eval()
+    quick, batch = detector.optimize(), batch_of((64, 96), (48, 64))
+    for theirs, ours in zip(*(each.detect(batch, [(128, 192), (96, 128)], keep=5) for each in (detector, quick)),
+                            strict=True):
+        torch.testing.assert_close(ours.corners, theirs.corners, atol=1e-2, rtol=0)
+        assert torch.equal(ours.labels, theirs.labels)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_faster_rcnn_finds_the_same_regions(precision: str) -> None:
+    detector = papers.faster_rcnn(classes=3, backbone=ANT).eval()
+    quick, batch = detector.optimize(precision), batch_of((96, 128), (64, 64))
+    theirs, ours = (each(batch).found for each in (detector, quick))
+    for a, b in zip(theirs, ours, strict=True):
+        assert b["boxes"].isfinite().all() and b["boxes"].dtype == torch.float32
+        if precision == "fp32":
+            torch.testing.assert_close(a, b, atol=1e-3, rtol=1e-4)
+    with pytest.raises(ValueError, match="no tokens"):
+        quick(batch, rho=0.1)
+
+
+def test_the_detector_stays_as_it_is() -> None:
+    detector = compose("sparse_detr", backbone=replace(ANT, scratch=True), denoising=4).train()
+    before = {name: value.clone() for name, value in detector.state_dict().items()}
+    learning = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
+    quick = detector.optimize()
+    quick(batch_of((64, 64)))
+    assert detector.training and not quick.training
+    after = detector.state_dict()
+    assert list(after) == list(before) and all(torch.equal(after[name], value) for name, value in before.items())
+    assert learning == [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
+    detector.losses(batch_of((64, 64)), objects(1)).total.backward()
+
+
+@pytest.mark.parametrize("paper", ["sparse_detr", "faster_rcnn"])
+def test_it_is_refused_to_train(paper: str) -> None:
+    quick = getattr(papers, paper)(classes=3, backbone=ANT).optimize()
+    batch, targets = batch_of((64, 64)), objects(1)
+    for wish in (quick.train, lambda: quick(batch, targets), lambda: quick.losses(batch, targets),
+                 quick.optimize):
+        with pytest.raises(UsageError, match="that it was made of"):
+            wish()
+    assert quick.eval() is quick and not any(parameter.requires_grad for parameter in quick.parameters())
+
+
+def test_precisions_that_can_not_be_had_are_told() -> None:
+    detector = compose("sparse_detr")
+    with pytest.raises(ValueError, match="fp32, bf16, fp16"):
+        detector.optimize("int8")
+    with pytest.raises(UsageError, match="take bf16 there"):
+        detector.optimize("fp16")
+
+
+def test_copies_and_pickles_predict_alike() -> None:
+    detector = compose("sparse_detr", backbone=ANT).eval()
+    quick, batch = detector.optimize(), batch_of((64, 64))
+    for again in (copy.deepcopy(quick), pickle.loads(pickle.dumps(quick))):
+        assert torch.equal(again(batch).final.boxes, quick(batch).final.boxes)
+
+
+def test_places_of_few_sizes_are_remembered() -> None:
+    quick = compose("sparse_detr").eval().optimize()
+    for i in range(2 * REMEMBERED):
+        quick(batch_of((64, 64 + 8 * i)))
+        assert len(quick.neck.memory) == min(i + 1, REMEMBERED)
+    places = quick.neck.memory.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
+    again = quick.neck.memory.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
+    assert again is places
+
+
+def test_threads_do_not_disturb_one_another() -> None:
+    quick = compose("sparse_detr", backbone=ANT).eval().optimize()
+    batches = [batch_of((64, 64 + 8 * (i % 12))) for i in range(36)]
+    alone = [quick(batch).final.boxes for batch in batches]
+    with ThreadPoolExecutor(2) as pool:
+        together = list(pool.map(lambda batch: quick(batch).final.boxes, batches))
+    assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
+
+
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+def test_reading_before_projecting_gives_the_same(sizes: tuple[tuple[int, int], ...]) -> None:
+    detector = compose("deformable_detr").eval()
+    quick, batch = detector.optimize(), batch_of(*sizes)
+    memory = quick.encoder(quick.neck(quick.backbone(batch.images), batch)).memory
+    plain = detector.decoder.layers[0].attention
+    shaken(plain)
+    late = LateDeformable(plain, torch.float32)
+    query, reference = torch.randn(len(sizes), 6, 64), torch.rand(len(sizes), 6, 2)
+    with ops.use("plain"), torch.no_grad():
+        expected, _ = plain(query, reference, memory)
+        read, _ = late(query, reference, WholePyramid.of(memory, torch.float32))
+    torch.testing.assert_close(read, expected, atol=1e-4, rtol=1e-4)
+
+
+def test_whole_tokens_are_read_by_few_queries_of_many_tokens_only() -> None:
+    quick = compose("deformable_detr").eval().optimize()
+    late = LateDeformable(compose("deformable_detr").decoder.layers[0].attention, torch.float32)
+    batch = batch_of((512, 512))
+    memory = quick.neck(quick.backbone(batch.images), batch)
+    assert late.pays(torch.empty(1, 3, 64), memory) and not late.pays(torch.empty(1, 5000, 64), memory)
+
+
+@pytest.mark.parametrize("paper", ["sparse_detr", "dino", "detr"])
+def test_the_whole_path_is_one_graph(paper: str) -> None:
+    quick, batch = compose(paper, backbone=ANT).eval().optimize(), batch_of((64, 96))
+    compiled = torch.compile(quick, fullgraph=True, backend="eager")
+    for _ in range(2):
+        torch.testing.assert_close(compiled(batch).final.boxes, quick(batch).final.boxes, atol=1e-4, rtol=0)
+
+
+def test_products_of_several_layers_are_theirs_one_after_another() -> None:
+    layers = [nn.Linear(4, 3), nn.Linear(4, 2)]
+    x = torch.randn(5, 4)
+    torch.testing.assert_close(Product(layers, torch.float32)(x), torch.cat([layer(x) for layer in layers], -1))
