@@ -40,6 +40,7 @@ Model = Annotated[str, typer.Option("--model", "-m", help="Run folder, checkpoin
 Rho = Annotated[float | None, typer.Option(min=0, max=1, help="Share of the tokens to refine, above 0.")]
 Data = Annotated[Path, typer.Argument(help="Folder with COCO or Roboflow data, or one annotation file.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write what is shown here, as JSON.")]
+SEVERAL = ("--model", "-m", "--size", "--batch", "--rho", "--precision", "--ops", "--against")  # values, of bench
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...", help="Any settings, such as lr=1e-4.")]
 
 
@@ -132,6 +133,47 @@ def predict(sources: Annotated[list[str], typer.Argument(help="Images, folders, 
 
 
 @app.command()
+def bench(model: Annotated[list[str] | None, typer.Option(
+              "--model", "-m", help="Names, checkpoints, run folders; by default sparse-detr-r50.")] = None,
+          size: Annotated[list[str] | None, typer.Option(metavar="HxW", help="By default 800x1066.")] = None,
+          batch: Annotated[list[int] | None, typer.Option(help="Images at once, by default 1.")] = None,
+          rho: Annotated[list[float] | None, typer.Option(help="Shares of the tokens that sparse models keep.")] = None,
+          precision: Annotated[list[str] | None, typer.Option(help="fp32 (by default), bf16, fp16.")] = None,
+          ops: Annotated[list[str] | None, typer.Option(help="Who reads the pyramid; by default the fastest.")] = None,
+          against: Annotated[list[str] | None, typer.Option(
+              help="Peers: torch, our plain path; hf, transformers' models.")] = None,
+          train: Annotated[bool, typer.Option("--train", help="Measure training steps.")] = False,
+          device: Annotated[str | None, typer.Option(help="By default the first GPU, or the CPU.")] = None,
+          threads: Annotated[int | None, typer.Option(min=1, help="By default as torch chooses.")] = None,
+          rounds: Annotated[int, typer.Option(min=1, help="Samples of each.")] = 5,
+          warmup: Annotated[int, typer.Option(min=0, help="Passes before each sample.")] = 1,
+          allocator: Annotated[str, typer.Option(help="system, or keep: large blocks stay mapped.")] = "system",
+          json_file: JsonFile = None) -> None:
+    """Time, memory and work of models, side by side. Options from --model to --against take several values."""
+    from .bench.report import as_dict, screen  # noqa: PLC0415
+    from .bench.request import settings, typed  # noqa: PLC0415
+    from .bench.run import run  # noqa: PLC0415
+    from .files import check_free  # noqa: PLC0415
+
+    request = typed(models=model or ["sparse-detr-r50"], sizes=size or ["800x1066"], batches=batch or [1],
+                    rhos=rho or [], precisions=precision or ["fp32"], ops=ops or ["auto"], against=against or [],
+                    device=device, train=train)
+    how = settings(rounds=rounds, warmup=warmup, threads=threads, allocator=allocator)
+    if json_file:
+        check_free(json_file)
+    result = run(request, how)
+    wide = Console(highlight=False)
+    wide.width = wide.width if wide.is_terminal else 240  # in a file, a row of a table is a line
+    wide.print(screen(result))
+    if json_file:
+        write_json(json_file, as_dict(result))
+    if result.interrupted:
+        raise typer.Exit(130)
+    if result.lost:
+        raise DataError(f"{len(result.lost)} of {len(result.entered)} could not be measured, see above")
+
+
+@app.command()
 def convert(source: Annotated[Path, typer.Argument(help="Weights of a reference (.pth) or folder of transformers.")],
             out: Annotated[Path, typer.Argument(help="Our checkpoint (.safetensors), or with --to theirs.")],
             model: Annotated[str | None, typer.Option(help="What the weights are, where they do not tell.")] = None,
@@ -169,7 +211,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def spread(words: Sequence[str]) -> list[str]:
-    """`--set a=1 b=2` as `--set a=1 --set b=2`, the form that the parser knows."""
+    """`--set a=1 b=2` as `--set a=1 --set b=2`, the form that the parser knows; of bench, `--model a b` and so on."""
+    if words and words[0] == "bench":
+        return spread_options(words)
     known: list[str] = []
     among = False
     for word in words:
@@ -178,6 +222,21 @@ def spread(words: Sequence[str]) -> list[str]:
             known.append("--set")
         known.append(word)
         among = word == "--set" or word.startswith("--set=") or (among and setting)
+    return known
+
+
+def spread_options(words: Sequence[str]) -> list[str]:
+    """Several values after one option, each behind an option of its own; for a verb without other words."""
+    known: list[str] = []
+    option = ""
+    for word in words:
+        if word in SEVERAL:
+            option = word
+        elif word.startswith("-"):
+            option = ""
+        elif option and known[-1] != option:
+            known.append(option)
+        known.append(word)
     return known
 
 

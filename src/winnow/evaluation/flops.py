@@ -36,6 +36,7 @@ from ..interface import BaseDetector
 from ..structures import Batch, Target
 
 ENCODER_HEADS, BOX_HEADS = "encoder heads", "box heads"
+BETWEEN = "between stages"  # whatever belongs to none
 Labels = Iterable[tuple[nn.Module, str]]
 Rule = Callable[..., int]  # of an operation: its result and arguments -> what it costs
 Rules = dict[Any, Rule]
@@ -120,12 +121,14 @@ def count_parameters(detector: nn.Module) -> Parameters:
 
 
 def count_flops(detector: BaseDetector, height: int, width: int, batch: int = 1, *, rho: float | None = None,
-                rules: Rules = SPARSE_DETR) -> Flops:
+                rules: Rules = SPARSE_DETR, stages: Labels | None = None) -> Flops:
     """What inference executes on `batch` images (height, width) without padding.
 
-    `rho` is handed to the detector, and replaces the share of tokens that a sparse encoder keeps.
+    `rho` is handed to the detector, and replaces the share of tokens that a sparse encoder keeps. `stages` are other
+    modules than the detector's children, with their names; what runs counts for the innermost.
     """
-    return _by_stage(_count(detector, height, width, batch, rho, rules, supervised=False))
+    labels = _children(detector) if stages is None else stages
+    return _by_stage(_count(detector, height, width, batch, rho, rules, labels, supervised=False), innermost=True)
 
 
 def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_heads: bool = False,
@@ -136,7 +139,10 @@ def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_
     proposes a box, and a decoder that refines boxes computes them twice, to refine and to predict. With
     `encoder_heads` those of the encoder count too; the reference executes them, the published figures leave them out.
     """
-    counts = _count(detector, height, width, 1, rho, rules, supervised=True)
+    labels = [*_children(detector),
+              *((part, ENCODER_HEADS) for head in _encoder_heads(detector) for part in head.children()),
+              *((head.locate, BOX_HEADS) for head in getattr(getattr(detector, "decoder", None), "heads", ()))]
+    counts = _count(detector, height, width, 1, rho, rules, labels, supervised=True)
     if not encoder_heads:
         counts = Counter({where: count for where, count in counts.items() if ENCODER_HEADS not in where})
     decoder = getattr(detector, "decoder", None)
@@ -145,20 +151,30 @@ def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_
     return _by_stage(counts)
 
 
-def _count(detector: BaseDetector, height: int, width: int, batch: int, rho: float | None, rules: Rules, *,
-           supervised: bool) -> Counter[tuple[str, ...]]:
+def count_pass(run: Callable[[], object], stages: Labels, rules: Rules = PRODUCTS) -> Flops:
+    """What one call executes on real tensors, whatever module it is of; it counts for the innermost stage."""
+    with _counting(stages, rules) as counting:
+        run()
+    return _by_stage(counting.counts, innermost=True)
+
+
+def _count(detector: BaseDetector, height: int, width: int, batch: int, rho: float | None, rules: Rules,
+           labels: Labels, *, supervised: bool) -> Counter[tuple[str, ...]]:
     """Multiply-adds by the labelled modules that were running, outermost first."""
     pass_ = _DryRun(detector)
     weights = {name: x.to("meta") for name, x in itertools.chain(pass_.named_parameters(), pass_.named_buffers())}
     images = Batch(torch.empty(batch, 3, height, width, device="meta"), ((height, width),) * batch)
     nothing = [Target(torch.empty(0, dtype=torch.long), torch.empty(0, 4))] * batch
-    labels = [*((part, name) for name, part in detector.named_children()),
-              *((part, ENCODER_HEADS) for head in _encoder_heads(detector) for part in head.children()),
-              *((head.locate, BOX_HEADS) for head in getattr(getattr(detector, "decoder", None), "heads", ()))]
-    # The plain form of dot-product attention shows its two matrix products; fused forms hide them.
-    with _evaluating(detector), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Counting(labels, rules) as counting:
+    with _evaluating(detector), _counting(labels, rules) as counting:
         functional_call(pass_, weights, (images, nothing if supervised else None, rho))
     return counting.counts
+
+
+@contextmanager
+def _counting(labels: Labels, rules: Rules) -> Iterator[_Counting]:
+    """Count what runs. The plain form of dot-product attention shows its two matrix products; fused forms hide them."""
+    with torch.no_grad(), sdpa_kernel(SDPBackend.MATH), _Counting(labels, rules) as counting:
+        yield counting
 
 
 @contextmanager
@@ -173,11 +189,15 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _by_stage(counts: Mapping[tuple[str, ...], int]) -> Flops:
+def _by_stage(counts: Mapping[tuple[str, ...], int], *, innermost: bool = False) -> Flops:
     stages: Counter[str] = Counter()
     for where, count in counts.items():
-        stages[where[0] if where else "between stages"] += count
+        stages[where[-1 if innermost else 0] if where else BETWEEN] += count
     return Flops(dict(stages))
+
+
+def _children(detector: nn.Module) -> Labels:
+    return [(part, name) for name, part in detector.named_children()]
 
 
 def _encoder_heads(detector: nn.Module) -> Iterable[nn.Module]:

@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import pytest
+
+from winnow.bench.contenders import Contender, Request, baselines, contenders, parse_size
+from winnow.errors import UsageError
+
+TINY, DENSE = "sparse-detr-tiny", "deformable-detr-two-stage-r50"
+
+
+def test_every_model_is_entered_at_every_share_size_batch_and_precision() -> None:
+    entered = contenders(Request([TINY], [(64, 96), (96, 64)], [1, 2], [0.1, 0.3], ["fp32", "bf16"]))
+    assert len(set(entered)) == 16
+
+
+def test_dense_models_are_entered_once_whatever_the_shares() -> None:
+    entered = contenders(Request([TINY, DENSE], rhos=[0.1, 0.3]))
+    assert [(each.model, each.rho) for each in entered] == [(TINY, 0.1), (TINY, 0.3), (DENSE, None)]
+
+
+def test_a_sparse_model_has_its_own_share_by_default() -> None:
+    assert contenders(Request([TINY]))[0].rho == 0.2
+
+
+def test_a_peer_of_several_is_entered_once() -> None:
+    request = Request(["sparse-detr-r50"], rhos=[0.1, 0.3], precisions=["fp32", "bf16"], against=["torch", "hf"])
+    assert [(each.form, each.model, each.rho, each.precision) for each in contenders(request)[4:]] == [
+        ("torch", "sparse-detr-r50", 0.1, "fp32"), ("torch", "sparse-detr-r50", 0.3, "fp32"),
+        ("hf", DENSE, None, "fp32")]
+
+
+def test_each_is_compared_with_its_counterparts_and_peers_with_nobody() -> None:
+    request = Request([TINY], precisions=["bf16"], against=["torch"])
+    ours, plain = contenders(request)
+    assert baselines(ours, [ours, plain], request.against) == {"torch": plain}
+    assert baselines(plain, [ours, plain], request.against) == {}
+
+
+def test_without_peers_the_first_one_is_the_measure() -> None:
+    first, second = contenders(Request([TINY], precisions=["fp32", "bf16"]))
+    assert baselines(second, [first, second], []) == {str(first): first}
+    assert baselines(first, [first, second], []) == {}
+
+
+@pytest.mark.parametrize(("request_", "words"), [
+    (Request(["sparse-detr-tine"]), "did you mean sparse-detr-tiny"),
+    (Request([TINY], batches=[0]), "got --batch 0"),
+    (Request([TINY], rhos=[1.5]), "got 1.5"),
+    (Request([DENSE], rhos=[0.1]), "keep every token"),
+    (Request(["dino-r50"], against=["hf"]), "transformers has no counterpart of dino-r50"),
+    (Request([TINY], against=["hf"]), "no counterpart"),
+])
+def test_what_can_not_be_compared_is_told(request_: Request, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        contenders(request_)
+
+
+def test_sizes_are_height_and_width() -> None:
+    assert parse_size("800x1066") == (800, 1066)
+    for wrong in ("800", "800x", "x800", "8.5x9", "-1x5", "16x800", "axb"):
+        with pytest.raises(UsageError, match="size"):
+            parse_size(wrong)
+
+
+def test_a_contender_survives_its_way_to_a_worker() -> None:
+    contender = Contender(TINY, "torch", "bf16", 0.1, (64, 96), 2)
+    assert Contender.of(contender.as_dict()) == contender
