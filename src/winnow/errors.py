@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
@@ -31,3 +32,10 @@ def few(names: Iterable[str], most: int = 3) -> str:
     """The first names of many."""
     names = list(names)
     return ", ".join(names[:most]) + (", ..." if len(names) > most else "")
+
+
+def near(name: str, known: Iterable[str]) -> str:
+    """What to say to a name that there is not: those like it, or else all."""
+    known = sorted(known)
+    alike = difflib.get_close_matches(name, known, n=3)
+    return f"did you mean {', '.join(alike)}?" if alike else f"there are {', '.join(known)}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
@@ -12,7 +11,7 @@ from torch import nn
 
 from . import papers
 from .backbone import Backbone
-from .errors import UsageError
+from .errors import UsageError, near
 from .interface import BaseDetector
 from .selection import Lite
 from .sizes import Size
@@ -108,9 +107,7 @@ def find(name: str) -> Named:
     """The model of that name; a UsageError names the nearest ones."""
     if name in MODELS:
         return MODELS[name]
-    near = difflib.get_close_matches(name, MODELS, n=3)
-    told = f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(sorted(MODELS))}"
-    raise UsageError(f"there is no run folder, checkpoint or model named {name!r}; {told}")
+    raise UsageError(f"there is no run folder, checkpoint or model named {name!r}; {near(name, MODELS)}")
 
 
 def build(paper: str, settings: Mapping[str, Any]) -> BaseDetector:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import io
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Sequence
 from dataclasses import dataclass
 from glob import glob, has_magic
 from http.client import HTTPException
 from pathlib import Path
+from urllib.error import HTTPError
 from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
 from ..data.images import read_image
 from ..errors import DataError, UsageError
+from ..web import check_scheme, open_address
 
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
                         ".ppm", ".pgm", ".jp2", ".mpo", ".avif"))
@@ -87,12 +87,10 @@ def download(address: str, *, largest: int = LARGEST_DOWNLOAD, timeout: float = 
         DataError: with the reason, if there is no answer in time, an error, or more than `largest` bytes.
 
     """
-    _check_scheme(address)
-    request = urllib.request.Request(address, headers={"User-Agent": "winnow"})
     try:
-        with _opener().open(request, timeout=timeout) as answer:
-            data: bytes = answer.read(largest + 1)
-    except urllib.error.HTTPError as error:
+        with open_address(address, timeout) as answer:
+            data = answer.read(largest + 1)
+    except HTTPError as error:
         raise DataError(f"{address}: the server answered {error.code} {error.reason}") from error
     except (OSError, HTTPException, ValueError) as error:
         raise DataError(f"{address}: can't be fetched ({getattr(error, 'reason', None) or error})") from error
@@ -105,7 +103,7 @@ def _expand_one(source: str) -> tuple[list[str], int]:
     """The images of one source, and how many other files were passed over."""
     path = Path(source)
     if is_address(source):
-        _check_scheme(source)
+        check_scheme(source)
         return [source], 0
     if source.lower().startswith("camera:") or path.suffix.lower() in VIDEOS:
         raise UsageError(f"{source}: videos and cameras are not supported yet; give images")
@@ -127,19 +125,3 @@ def _choose(paths: Sequence[Path], complaint: str) -> tuple[list[str], int]:
     if not images:
         raise UsageError(complaint + (f"; {ignored} other files were ignored" if ignored else ""))
     return images, ignored
-
-
-def _check_scheme(address: str) -> None:
-    scheme = urlsplit(address).scheme.lower()
-    if scheme not in ("http", "https"):
-        raise UsageError(f"{address}: only http and https addresses can be fetched, not {scheme}")
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    """Opens http(s) and nothing else, so that no redirect leads to a local file or another protocol."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (urllib.request.ProxyHandler(), urllib.request.UnknownHandler(), urllib.request.HTTPHandler(),
-                    urllib.request.HTTPSHandler(), urllib.request.HTTPDefaultErrorHandler(),
-                    urllib.request.HTTPRedirectHandler(), urllib.request.HTTPErrorProcessor()):
-        opener.add_handler(handler)
-    return opener

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import ast
-import difflib
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import NoneType, UnionType
@@ -12,7 +11,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .. import models, papers
 from ..backbone import Backbone
-from ..errors import UsageError
+from ..errors import UsageError, near
 from ..selection import Lite
 from ..sizes import Size
 from .recipes import RECIPES, Recipe
@@ -61,7 +60,8 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
         elif key in paper:
             settings[key] = _as(paper[key], key, value)
         else:
-            raise UsageError(f"{model} has no setting {key!r}; {_near(key, {*RECIPE, *parts, *BACKBONE, *paper})}")
+            known = {*RECIPE, *parts, *BACKBONE, *paper} - {"classes"}
+            raise UsageError(f"{model} has no setting {key!r}; {near(key, known)}")
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
                      recipe=replace(start, **recipe), init=init, workers=workers)
 
@@ -137,9 +137,3 @@ def _backbone(described: str | dict[str, Any]) -> dict[str, Any]:
         return asdict(models.backbone({"backbone": described}))
     except (TypeError, ValueError) as error:
         raise UsageError(f"a backbone can't be described by {described!r}: {error}") from error
-
-
-def _near(key: str, known: Collection[str]) -> str:
-    known = sorted({*known} - {"classes"})
-    near = difflib.get_close_matches(key, known, n=3)
-    return f"did you mean {', '.join(near)}?" if near else f"there are {', '.join(known)}"
