@@ -18,6 +18,12 @@ def seed() -> None:
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test fetches published weights; those about fetching have a server of their own."""
+    monkeypatch.setenv("WINNOW_OFFLINE", "1")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder of real data and specifications."""

@@ -124,7 +124,7 @@ def test_an_unknown_model_is_told_with_near_ones(winnow, pictures):
 
 
 def test_a_known_model_without_weights_is_told(winnow, pictures):
-    one_line(winnow("predict", pictures / "images", "--model", "sparse-detr-r50"), 2, "sparse-detr-r50", "checkpoint")
+    one_line(winnow("predict", pictures / "images", "--model", "pnp-detr-r50"), 2, "no weights", "checkpoint")
 
 
 def test_an_unknown_setting_is_told_with_near_ones(winnow, pictures):

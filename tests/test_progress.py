@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from winnow import progress
-from winnow.progress import Progress, clock
+from winnow.progress import Progress, Transfer, clock
 
 
 @pytest.fixture
@@ -40,6 +40,21 @@ def test_the_time_left_of_a_continued_job_counts_its_own_steps_only(monkeypatch,
         seconds[0] += 20
         job.advance()
     assert file.getvalue().splitlines()[0] == "training 91/100, 0:20 gone, 3:00 left  "
+
+
+def test_bytes_come_with_their_speed(monkeypatch, seconds):
+    file = written(monkeypatch)
+    with Transfer("weights", 160_000_000, every=5, start=40_000_000) as job:
+        seconds[0] += 20
+        job.advance(steps=40_000_000)
+    assert file.getvalue().splitlines()[0] == "weights 80.0 MB of 160.0 MB, 2.0 MB/s, 0:20 gone, 0:40 left  "
+
+
+def test_a_terminal_shows_bytes_and_speed(monkeypatch):
+    file = written(monkeypatch, force_terminal=True, width=100, color_system=None)
+    with Transfer("weights", 2_000_000) as job:
+        job.advance(steps=2_000_000)
+    assert "2.0/2.0 MB" in file.getvalue()
 
 
 def test_brackets_are_no_markup_and_long_lines_stay_whole(monkeypatch, seconds):

@@ -2,7 +2,7 @@
 
 Three lines that show the shape of it:
 
-    detector = winnow.load("runs/demo")          # a run folder or a checkpoint
+    detector = winnow.load("runs/demo")          # a run folder, a checkpoint or a published name
     found = detector.predict("street.jpg")       # supervision.Detections
     model = winnow.papers.sparse_detr(rho=0.1)   # a plain nn.Module
 """

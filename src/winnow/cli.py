@@ -69,7 +69,7 @@ def train(data: Data,
           size: Annotated[int | None, typer.Option(min=32, help="Shorter side of the images, in pixels.")] = None,
           out: Annotated[Path | None, typer.Option(help="Run folder; by default runs/MODEL-DATA.")] = None,
           resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as begun.")] = False,
-          init: Annotated[Path | None, typer.Option(help="Weights to start from: a checkpoint, or a backbone.")] = None,
+          init: Annotated[str | None, typer.Option(help="Start from a checkpoint, a backbone, or a name.")] = None,
           workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
           set_: Set = None) -> None:
     """Train a model on a folder of images and boxes."""
@@ -82,7 +82,7 @@ def train(data: Data,
     changes = {"rho": rho, "epochs": epochs, "batch_size": batch_size, "size": size}
     if size is not None:
         changes["longest"] = round(size * 1333 / 800)
-    config = run_config(str(data), model, out=str(folder), init=str(init) if init else None, workers=workers,
+    config = run_config(str(data), model, out=str(folder), init=init, workers=workers,
                         changes=changes, assignments=set_ or [])
     done = run(config, resume=resume)
     console.print(f"weights, metrics and report are in {done.root}", markup=False)

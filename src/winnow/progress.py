@@ -6,7 +6,16 @@ import time
 from types import TracebackType
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
 from rich.progress import Progress as Bar
 
 console = Console(highlight=False, soft_wrap=True)  # lines of a log are as long as they are
@@ -19,7 +28,7 @@ class Progress:
         self.what, self.total, self.every = what, total, every
         self.start, self.done, self.note = start, start, ""
         self.began = self.told = time.monotonic()
-        self.bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(),
+        self.bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), *self._columns(),
                        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
                        TextColumn("{task.fields[note]}", markup=False),
                        console=console, disable=not console.is_terminal)
@@ -35,9 +44,9 @@ class Progress:
         if not console.is_terminal and kind is None and self.done > self.start:
             self._tell()
 
-    def advance(self, note: str | None = None) -> None:
-        """One step more, with a few words on how it goes."""
-        self.done += 1
+    def advance(self, note: str | None = None, steps: int = 1) -> None:
+        """One step more, or several, with a few words on how it goes."""
+        self.done += steps
         self.note = self.note if note is None else note
         self.bar.update(self.task, completed=self.done, note=self.note)
         if not console.is_terminal and time.monotonic() - self.told > self.every and self.done < self.total:
@@ -52,8 +61,25 @@ class Progress:
         self.told = time.monotonic()
         spent = self.told - self.began
         left = spent / max(self.done - self.start, 1) * (self.total - self.done)
-        console.print(f"{self.what} {self.done}/{self.total}, {clock(spent)} gone, {clock(left)} left  {self.note}",
+        console.print(f"{self.what} {self._amount(spent)}, {clock(spent)} gone, {clock(left)} left  {self.note}",
                       markup=False)
+
+    def _columns(self) -> tuple[ProgressColumn, ...]:
+        return (MofNCompleteColumn(),)
+
+    def _amount(self, spent: float) -> str:
+        return f"{self.done}/{self.total}"
+
+
+class Transfer(Progress):
+    """A job whose steps are bytes."""
+
+    def _columns(self) -> tuple[ProgressColumn, ...]:
+        return DownloadColumn(), TransferSpeedColumn()
+
+    def _amount(self, spent: float) -> str:
+        speed = (self.done - self.start) / max(spent, 1e-3)
+        return f"{megabytes(self.done)} of {megabytes(self.total)}, {megabytes(speed)}/s"
 
 
 def counted(number: int, thing: str) -> str:
@@ -66,3 +92,8 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
+
+
+def megabytes(count: float) -> str:
+    """Bytes as 159.2 MB, the unit of disks and networks; small counts as they are."""
+    return f"{count / 1e6:.1f} MB" if count >= 1e5 else f"{count:.0f} bytes"

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from .. import models
 from ..data.images import as_displayed
 from ..data.transforms import prepare
 from ..errors import DataError, UsageError
@@ -160,22 +159,16 @@ class Predictor:
 def load(model: str | Path, device: torch.device | str | None = None) -> Predictor:
     """A predictor from a run folder, a checkpoint file, or the name of a model with published weights.
 
+    Published weights are fetched and converted the first time; weights/cache.py keeps them.
+
     Raises:
         UsageError: if there is no such thing, or its weights can't be had.
 
     """
-    if Path(model).exists():
-        from ..weights import checkpoints  # noqa: PLC0415  (drawing and reports do without it)
+    from ..weights import cache, checkpoints  # noqa: PLC0415  (drawing and reports do without them)
 
-        return Predictor(checkpoints.load(Path(model)), device)
-    if str(model) in models.MODELS:
-        raise UsageError(f"{model} is a known model, but published weights can't be downloaded yet; "
-                         f"give a checkpoint file (.safetensors) or a run folder instead")
-    try:
-        models.find(str(model))
-    except UsageError as error:
-        raise UsageError(f"there is no checkpoint or run folder {model}, and {error}") from error
-    raise AssertionError("find knows the names of MODELS only")
+    path = Path(model)
+    return Predictor(checkpoints.load(path if path.exists() else cache.checkpoint(str(model))), device)
 
 
 def read(source: Source) -> Image.Image:

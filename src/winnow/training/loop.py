@@ -159,7 +159,7 @@ def seed_all(recipe: Recipe, epoch: int = 0) -> None:
 def start_weights(detector: BaseDetector, config: RunConfig) -> list[str]:
     """Fill a detector with what training starts from, and say what that is."""
     if config.init:
-        return pretrained.start_from(detector, Path(config.init))
+        return pretrained.start_from(detector, config.init)
     backbone = models.backbone(config.settings)
     return ["every weight starts at random"] if backbone.scratch else pretrained.load_imagenet(detector, backbone)
 

@@ -14,6 +14,7 @@ from ..backbone import Backbone
 from ..errors import UsageError, near
 from ..selection import Lite
 from ..sizes import Size
+from ..weights import registry
 from .recipes import RECIPES, Recipe
 from .run import RunConfig
 
@@ -29,10 +30,12 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
 
     A key belongs to the recipe (lr), the transformer's size (width), Lite DETR's schedule (block), the backbone
     (scratch) or the paper's function (queries), and may say so: "size.width", "lite.block", "backbone.scratch".
-    "recipe" names another recipe to start from. Raises UsageError for a model or a recipe that there is not, keys that
-    none of them has, and values of another type.
+    "recipe" names another recipe to start from. Raises UsageError for a model, a recipe or weights to start from that
+    there are not, keys that none of them has, and values of another type.
     """
     named = models.find(model)
+    if init and not Path(init).exists():
+        registry.find(init)
     paper = get_type_hints(getattr(papers, named.paper))
     parts = {key: name for name, keys in PARTS.items() if name in paper for key in keys}
     paper |= dict.fromkeys(PARTS.keys() & paper.keys(), dict | None)

@@ -32,7 +32,7 @@ class RunConfig:
     settings: dict[str, Any]  # of the paper's function
     out: str
     recipe: Recipe = field(default_factory=Recipe)
-    init: str | None = None   # weights to start from
+    init: str | None = None   # weights to start from, by path or published name
     workers: int = 2          # processes that read images
 
     def as_dict(self) -> dict[str, Any]:

@@ -23,6 +23,8 @@ from .families import family_for, family_of
 from .reading import Published, read_reference
 from .renaming import ROWS, Layout
 
+LAYOUT = 1  # of what a conversion gives; raise it when weights get other names, or settings another meaning
+
 
 @dataclass(frozen=True)
 class Report:

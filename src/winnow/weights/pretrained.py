@@ -16,7 +16,7 @@ from ..backbone import Backbone, ResNetMaps, TimmMaps
 from ..errors import UsageError, few
 from ..interface import BaseDetector
 from ..papers.keys import BACKBONE
-from . import checkpoints
+from . import cache, checkpoints
 from .convert import load_strictly
 from .deduction import BODY
 from .reading import WRAPPERS, bare, read_file
@@ -29,12 +29,15 @@ UNUSED = re.compile(r"^(fc|head|classifier|norm)\.|num_batches_tracked$|attn_mas
                     r"|total_(ops|params)$")
 
 
-def start_from(detector: BaseDetector, path: Path) -> list[str]:
+def start_from(detector: BaseDetector, origin: str | Path) -> list[str]:
     """Fill a detector from a checkpoint of ours, all but what has another shape there, or else its backbone only.
 
-    Returns notes on what was filled and what was not, for the screen. Raises UsageError where nothing fits.
+    The origin is a file, a run folder, or a name of published weights. Returns notes on what was filled and what was
+    not, for the screen. Raises UsageError where nothing fits.
     """
-    path = Path(path)
+    path = Path(origin)
+    if not path.exists():
+        path = cache.find(str(origin))
     if not path.is_dir() and not _is_ours(path):
         return load_backbone(detector, path)
     other = checkpoints.load(path).detector.state_dict()
