@@ -134,8 +134,8 @@ def test_a_checkpoint_and_a_run_folder_load_by_path(sparse, sparse_checkpoint, p
 
 
 def test_a_known_model_without_weights_says_what_to_give():
-    with pytest.raises(UsageError, match=r"sparse-detr-r50-rho10 .* give a checkpoint file"):
-        winnow.load("sparse-detr-r50-rho10")
+    with pytest.raises(UsageError, match=r"no weights were published for pnp-detr-r50; .* or give a run folder"):
+        winnow.load("pnp-detr-r50")
 
 
 def test_an_unknown_model_names_its_neighbours():

@@ -210,7 +210,7 @@ def test_a_run_that_can_not_start_leaves_no_folder(configure, tmp_path):
             train(configure(*bad))
     with pytest.raises(UsageError, match="no data at"):
         train(configure(data=tmp_path / "nowhere"))
-    with pytest.raises(UsageError, match="there is no file"):
+    with pytest.raises(UsageError, match="there is no file or folder"):
         train(configure(init=tmp_path / "nowhere.safetensors"))
     assert not (tmp_path / "run").exists()
 

@@ -61,3 +61,6 @@ def test_a_model_without_published_weights_is_told_what_to_do():
 def test_an_unknown_name_is_told_with_near_ones():
     with pytest.raises(UsageError, match="no run folder, checkpoint or model named 'scrl-100ep'; did you mean scrl"):
         registry.find("scrl-100ep")
+    for path in ("away.safetensors", "runs/away"):
+        with pytest.raises(UsageError, match=f"there is no file or folder {path}$"):
+            registry.find(path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from .. import models
@@ -64,6 +65,8 @@ def find(name: str) -> Weights:
     if name in models.MODELS:
         raise UsageError(f"no weights were published for {name}; train it (winnow train DATA --model {name}), or give "
                          f"a run folder or a checkpoint (.safetensors)")
+    if Path(name).suffix or Path(name).name != name:
+        raise UsageError(f"there is no file or folder {name}")
     raise UsageError(f"there is no run folder, checkpoint or model named {name!r}; "
                      f"{near(name, {*models.MODELS, *REGISTRY})}")
 
