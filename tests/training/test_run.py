@@ -20,7 +20,7 @@ def folder(tmp_path: Path) -> RunFolder:
     return RunFolder(tmp_path / "deep" / "run")
 
 
-CONFIG = run_config("cells", "sparse-detr-tiny", out="run", init="a.safetensors", assignments=["lr=0.5", "width=64"])
+CONFIG = run_config("cells", "sparse-detr-tiny", out="run", init="scrl-1000ep", assignments=["lr=0.5", "width=64"])
 
 
 def test_a_config_comes_back_as_it_was(folder):

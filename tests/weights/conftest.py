@@ -25,6 +25,7 @@ class Shelf:
     errors    codes that it answers, in order, before it gives the file
     silent    whether it sends ten bytes and then nothing until the test is over
     location  where else the file is
+    files     further ones, by their path
     asked     the Range of each request, empty without one
     """
 
@@ -39,6 +40,7 @@ class Shelf:
     errors: list[int] = field(default_factory=list)
     silent: bool = False
     location: str = ""
+    files: dict[str, bytes] = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
     over: threading.Event = field(default_factory=threading.Event)
 
@@ -70,7 +72,7 @@ class Keeper(BaseHTTPRequestHandler):
 
     def answer(self, code: int, start: int) -> None:
         shelf = self.shelf
-        body = shelf.content[start:]
+        body = shelf.files.get(self.path, shelf.content)[start:]
         self.send_response(code)
         self.send_header("Content-Type", shelf.kind)
         if shelf.version:

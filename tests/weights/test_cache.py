@@ -20,7 +20,7 @@ from winnow.models import Named
 from winnow.training.request import run_config
 from winnow.weights import cache, registry
 from winnow.weights.checkpoints import Checkpoint
-from winnow.weights.convert import to_reference
+from winnow.weights.convert import convert_to_hugging_face, to_reference
 from winnow.weights.pretrained import start_from
 from winnow.weights.registry import Weights
 
@@ -128,13 +128,23 @@ def test_a_run_can_only_start_from_what_there_is(tmp_path):
             run_config("data", "detr-r50", out="out", init=init)
 
 
-@pytest.mark.parametrize(("name", "words"), [
-    ("deformable-detr-refine-r50", "download the file at .*drive.google.com/file/d/1JYKyRYz"),
-    ("dino-r50", r"download checkpoint0011_4scale\.pth at .*drive\.google\.com/drive/folders/"),
-])
-def test_what_only_a_person_can_fetch_is_told_with_the_way(name, words):
-    with pytest.raises(UsageError, match=rf"{words}.* 'winnow convert FILE {name}.safetensors --model {name}'"):
-        cache.checkpoint(name)
+def test_what_only_a_person_can_fetch_is_told_with_the_way():
+    with pytest.raises(UsageError, match=r"download checkpoint0011_4scale\.pth at https://drive\.google\.com/drive/fol.*"
+                                         r" 'winnow convert FILE dino-r50\.safetensors --model dino-r50'"):
+        cache.checkpoint("dino-r50")
+
+
+def test_weights_come_with_what_describes_them(source, shelf, tmp_path, monkeypatch, picture):
+    published = tmp_path / "published"
+    convert_to_hugging_face(cache.checkpoint("detr-tiny"), published)
+    shelf.files = {f"/rev/{file.name}": file.read_bytes() for file in published.iterdir()}
+    url = shelf.url.replace("weights.pth", "rev/model.safetensors")
+    weights = Weights("detr-hub", url, "a page", "a licence", 1.0, beside=("config.json",))
+    monkeypatch.setitem(registry.REGISTRY, "detr-hub", weights)
+    monkeypatch.setitem(models.MODELS, "detr-hub", models.find("detr-tiny"))
+    found, wanted = (winnow.load(f"detr-{name}", device="cpu").predict(picture, threshold=0)
+                     for name in ("hub", "tiny"))
+    assert abs(found.xyxy - wanted.xyxy).max() < 1e-4
 
 
 @pytest.mark.parametrize("verb", [["predict", "{picture}"], ["val", "{data}"]])

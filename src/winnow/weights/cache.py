@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import urljoin
 
 from filelock import FileLock, Timeout
 
@@ -14,6 +15,7 @@ from ..progress import console
 from . import registry
 from .convert import LAYOUT, convert
 from .download import fetch
+from .hugging_face import read_json
 from .reading import read_file
 from .registry import Weights
 
@@ -67,6 +69,8 @@ def _fetched(weights: Weights, folder: Path) -> Path:
     path = folder / weights.file
     if not path.is_file():
         console.print(f"{weights.name}: fetching {weights.url} ({weights.licence}, {weights.page})", markup=False)
+    for file in weights.beside:
+        fetch(urljoin(weights.url, file), folder / file, check=read_json)
     fetch(weights.url, path, size=weights.size, sha256=weights.sha256, check=read_file)
     return path
 

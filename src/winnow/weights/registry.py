@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 from .. import models
@@ -29,6 +30,7 @@ class Weights:
     ap       COCO val2017 AP that they print for it; None for a backbone
     size     its length in bytes, where that is known
     sha256   its hash, where that is known, whole or its first digits; some have these in their file name
+    beside   files in the same place that describe it
     by_hand  what a person with a browser has to look for at `url`; None where a program gets the file
     """
 
@@ -39,6 +41,7 @@ class Weights:
     ap: float | None = None
     size: int | None = None
     sha256: str | None = None
+    beside: tuple[str, ...] = ()
     by_hand: str | None = None
 
     @property
@@ -72,9 +75,9 @@ def find(name: str) -> Weights:
 
 
 def _detector(name: str, url: str, page: str, licence: str = APACHE, *, ap: float | None = None,
-              sha256: str | None = None, by_hand: str | None = None) -> Weights:
+              sha256: str | None = None, **more: Any) -> Weights:
     """Weights of a detector, with the AP of its paper where its file has no other."""
-    return Weights(name, url, page, licence, models.MODELS[name].ap if ap is None else ap, None, sha256, by_hand)
+    return Weights(name, url, page, licence, models.MODELS[name].ap if ap is None else ap, sha256=sha256, **more)
 
 
 def _sparse_detr() -> Iterable[Weights]:
@@ -86,13 +89,25 @@ def _sparse_detr() -> Iterable[Weights]:
 
 
 def _deformable_detr() -> Iterable[Weights]:
-    for model, drive in (("single-scale-r50", "1WEjQ9_FgfI5sw5OZZ4ix-OKk-IJ_-SDU"),
-                         ("dc5-r50", "1m_TgMjzH7D44fbA-c_jiBZ-xf-odxGdk"),
-                         ("r50", "1nDWZWHuRwtwGden77NLM9JoWe-YisJnA"),
-                         ("refine-r50", "1JYKyRYzUH7uo9eVfDaVCiaIGZb5YTCuI"),
-                         ("two-stage-r50", "15I03A7hNTpwuLNdfuEmW9_taZMNVssEp")):
-        yield _detector(f"deformable-detr-{model}", f"https://drive.google.com/file/d/{drive}/view",
-                        "https://github.com/fundamentalvision/Deformable-DETR", by_hand="the file")
+    """The authors' weights in the layout of Hugging Face's transformers; theirs lie where only a browser gets them.
+
+    Hashes are those that LibreYOLO has noted for these revisions.
+    """
+    for model, repository, revision, sha256 in (
+        ("single-scale-r50", "deformable-detr-single-scale", "e880a4ca7bbe47b33d37ed90e2948efbbdad0d44",
+         "82eeb57bbcdd02408afc53d5f5c874e3a7f27b5034194ae2c4475d06fceaa59b"),
+        ("dc5-r50", "deformable-detr-single-scale-dc5", "c23332913d0ae1a8c98725e308eccba65a5933cc",
+         "e71afa5f5900e2e769275156494195508efcadaab4275b0cd4c80f10369dc090"),
+        ("r50", "deformable-detr", "83ecd26945199939cb82806f988debdb71e6f43e",
+         "caf1e3e61283c6ce35cd2d9adaa7033cf40997d4dfe434003bcdb9085cc8cf9b"),
+        ("refine-r50", "deformable-detr-with-box-refine", "2e9e461623a8fdc296e19666c46c8a4389a3a6fe",
+         "4113700fe8aade398808424b7c5c1304cfbf886adc6450a6ca5d50a702be3373"),
+        ("two-stage-r50", "deformable-detr-with-box-refine-two-stage", "e74bff70d69f3e825f6cefaf179bfba707f92054",
+         "411bb4238a834d40fff651b1b5b7d6dd80c2dd28be1747eec7b6918674e85de6"),
+    ):
+        page = f"https://huggingface.co/SenseTime/{repository}"
+        yield _detector(f"deformable-detr-{model}", f"{page}/resolve/{revision}/model.safetensors", page,
+                        sha256=sha256, beside=("config.json",))
 
 
 def _dino() -> Iterable[Weights]:
