@@ -157,9 +157,10 @@ class Predictor:
 
 
 def load(model: str | Path, device: torch.device | str | None = None) -> Predictor:
-    """A predictor from a run folder, a checkpoint file, or the name of a model with published weights.
+    """A predictor from a run folder, a checkpoint file, the name of a model with published weights, or OWNER/NAME.
 
-    Published weights are fetched and converted the first time; weights/cache.py keeps them.
+    The last is a repository of the Hugging Face Hub with a DETR or Deformable DETR of transformers. What is not on this
+    machine is fetched and converted the first time; weights/cache.py keeps it.
 
     Raises:
         UsageError: if there is no such thing, or its weights can't be had.

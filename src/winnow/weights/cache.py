@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 
 from ..errors import UsageError
 from ..progress import console
-from . import registry
+from . import hub, registry
 from .convert import LAYOUT, convert
 from .download import fetch
 from .hugging_face import read_json
@@ -32,15 +32,17 @@ def find(name: str) -> Path:
 
     Raises UsageError where nothing was published under this name, or it can't be had.
     """
-    weights = registry.find(name)
-    return _file(weights) if weights.backbone else checkpoint(name)
+    weights = registry.weights_of(name)
+    return _file(weights) if weights and weights.backbone else checkpoint(name)
 
 
 def checkpoint(name: str) -> Path:
-    """A published detector as a checkpoint of ours, fetched and converted if it must be.
+    """A detector, published or on the Hugging Face Hub, as a checkpoint of ours; fetched and converted if it must be.
 
     Raises UsageError where no weights were published for this name, or they can't be had.
     """
+    if hub.is_name(name):
+        return _of_hub(name)
     weights = registry.find(name)
     if weights.backbone:
         raise UsageError(f"{name} is a backbone, not a detector; start training from it with --init {name}")
@@ -51,6 +53,19 @@ def checkpoint(name: str) -> Path:
     with _alone(folder):
         if not ours.is_file():
             convert(_fetched(weights, folder), ours, weights.name)
+    return ours
+
+
+def _of_hub(name: str) -> Path:
+    """Each commit of a repository is converted once."""
+    keep = cache_folder() / "hub"
+    with _alone(keep / name.replace("/", "--")) as folder:
+        theirs = hub.look_up(name, keep)
+        ours = folder / f"{theirs.name}.{LAYOUT}.safetensors"
+        if not ours.is_file():
+            console.print(f"{name}: fetching from the Hugging Face Hub", markup=False)
+            hub.fill(name, theirs, keep)
+            convert(theirs, ours)
     return ours
 
 
@@ -76,7 +91,7 @@ def _fetched(weights: Weights, folder: Path) -> Path:
 
 
 @contextmanager
-def _alone(folder: Path) -> Iterator[None]:
+def _alone(folder: Path) -> Iterator[Path]:
     """Let one process at a time work in a folder; the others wait and then find the work done."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -90,6 +105,6 @@ def _alone(folder: Path) -> Iterator[None]:
         raise UsageError(f"{folder} can't be written: {error.strerror or error}; let WINNOW_CACHE name another folder"
                          ) from error
     try:
-        yield
+        yield folder
     finally:
         lock.release()

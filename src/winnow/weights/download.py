@@ -28,6 +28,11 @@ PASSING = (408, 425, 429)  # errors, besides those of the server itself (5xx), t
 PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")  # how pages begin, in lower case
 
 
+def offline() -> bool:
+    """Whether the user forbids to fetch anything."""
+    return os.environ.get("WINNOW_OFFLINE", "0") not in ("", "0")
+
+
 class PassingError(Exception):
     """An attempt that failed, while another may succeed."""
 
@@ -87,7 +92,7 @@ def fetch(url: str, path: Path, *, size: int | None = None, sha256: str | None =
     try:
         if path.is_file() and not _fault(path, size, sha256):
             return
-        if os.environ.get("WINNOW_OFFLINE", "0") not in ("", "0"):
+        if offline():
             raise UsageError(f"{url} is not in the cache, and WINNOW_OFFLINE forbids to fetch it; unset that, or put "
                              f"the file at {path}")
         path.parent.mkdir(parents=True, exist_ok=True)

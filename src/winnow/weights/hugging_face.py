@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from .deduction import BODY, RESNETS, backbone_of, layers_of
 from .hugging_face_names import DEFORMABLE, DETR, UNDER, from_reference, to_reference
 from .reading import Published, bare, read_file
 
+CONFIG, PROCESSOR = "config.json", "preprocessor_config.json"
 WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # whole, or in parts that an index lists
 
 
@@ -75,7 +76,7 @@ PROPOSING_WIDTH = 256  # the library encodes proposals in twice its model's widt
 def folder_of(source: Path) -> Path | None:
     """The folder of the library that this is, or whose weights this is; None where it is something else."""
     folder = source if source.is_dir() else source.parent
-    return folder if (source.is_dir() or source.name in WEIGHTS) and (folder / "config.json").is_file() else None
+    return folder if (source.is_dir() or source.name in WEIGHTS) and (folder / CONFIG).is_file() else None
 
 
 def read(folder: Path) -> Published:
@@ -83,20 +84,28 @@ def read(folder: Path) -> Published:
 
     Raises UsageError where it is none of FORMS, is built otherwise than its paper, or lacks its weights.
     """
-    config = read_json(folder / "config.json")
+    form, heads, known = describe(folder)
+    return replace(known, weights=to_reference(_weights(folder), form.rows, **heads))
+
+
+def describe(folder: Path) -> tuple[Form, dict[str, bool], Published]:
+    """What a folder says without its weights: the detector's form, how its heads repeat, and all else that is known.
+
+    Raises UsageError where that is no detector that is read here.
+    """
+    config = read_json(folder / CONFIG)
     try:
-        form, dilation, categories = form_of(config), _dilated(config), _categories(config)
+        form, dilation, categories = _form(config), _dilated(config), _categories(config)
         args = {"nheads": int(config.get("encoder_attention_heads", 8)), "dropout": float(config.get("dropout", 0.1)),
                 "num_queries": int(config.get("two_stage_num_proposals", 300)), "dilation": dilation}
         run = _image_size(folder)
-    except (AttributeError, TypeError, ValueError) as error:
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
         raise UsageError(f"{folder} is not described as transformers does it: {error}") from error
-    weights = to_reference(_weights(folder), form.rows, two_stage=bool(config.get("two_stage")),
-                           refine=bool(config.get("with_box_refine")))
-    return Published(weights, args, categories, run)
+    heads = {"two_stage": bool(config.get("two_stage")), "refine": bool(config.get("with_box_refine"))}
+    return form, heads, Published({}, args, categories, run)
 
 
-def form_of(config: Mapping[str, Any]) -> Form:
+def _form(config: Mapping[str, Any]) -> Form:
     """What a config.json describes. Raises UsageError where that is no detector that is known here."""
     form = FORMS.get(config.get("model_type", ""))
     told = config.get("architectures") or ([f"{form.name}ForObjectDetection"] if form else [config.get("model_type")])
@@ -145,7 +154,7 @@ def _categories(config: Mapping[str, Any]) -> tuple[Category, ...] | None:
 
 def _image_size(folder: Path) -> dict[str, int]:
     """Sides of images in pixels, as today's and as older processors tell them; empty where none does."""
-    file = folder / "preprocessor_config.json"
+    file = folder / PROCESSOR
     processor = read_json(file) if file.is_file() else {}
     size = processor.get("size")
     sides = size if isinstance(size, Mapping) else {"shortest_edge": size, "longest_edge": processor.get("max_size")}
@@ -210,8 +219,8 @@ def write(folder: Path, form: Form, published: Published) -> None:
     }
     weights = from_reference(published.weights, form.rows, native=backbone["model_type"] == "resnet")
     copies = {name: weight.detach().cpu().clone() for name, weight in weights.items()}
-    _write_json(folder / "config.json", config)
-    _write_json(folder / "preprocessor_config.json", _processor(form, published.run))
+    _write_json(folder / CONFIG, config)
+    _write_json(folder / PROCESSOR, _processor(form, published.run))
     replace_file(folder / WEIGHTS[0], lambda new: save_file(copies, new, {"format": "pt"}))
 
 
