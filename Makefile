@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-hf lint evidence setup clean
+.PHONY: demo test test-hf test-ops lint evidence setup clean
 
 demo: $(READY)            ## train a small sparse detector and draw what it learned
 	$(BIN)/winnow demo
@@ -17,8 +17,14 @@ test-hf: $(READY)         ## the tests that need Hugging Face's transformers, wh
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[dev,hf]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/weights/test_hugging_face.py -rs
 
+test-ops: $(READY)        ## the numbers once more, by each backend of the operators and each instruction set
+	for each in OPS=plain OPS=torch CPU=portable CPU=avx2; do \
+	    echo "WINNOW_$$each"; \
+	    env WINNOW_$$each OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/parity tests/test_attention.py || exit 1; \
+	done
+
 lint: $(READY)            ## style and types
-	$(BIN)/ruff check src tests evidence
+	$(BIN)/ruff check src tests evidence hatch_build.py
 	$(BIN)/mypy
 
 evidence: $(READY)        ## slow proofs: full-size parity, the table of models, training runs

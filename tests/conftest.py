@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 import torch
 
+from winnow import ops
+from winnow.ops import build, cpu
+from winnow.ops.choice import BACKENDS
+
 SHARED = Path(os.environ.get("WINNOW_SHARED", Path(__file__).parents[2] / "shared"))
 GOLDEN = Path(os.environ.get("WINNOW_GOLDEN", SHARED / "golden"))
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """The kernels that are tested are those of the sources at hand; without a compiler there are none to test."""
+    if not hasattr(config, "workerinput"):  # once, before others start
+        with suppress(build.NotBuiltError):
+            build.build()
 
 
 @pytest.fixture(autouse=True)
@@ -22,6 +35,15 @@ def seed() -> None:
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No test fetches published weights; those about fetching have a server of their own."""
     monkeypatch.setenv("WINNOW_OFFLINE", "1")
+
+
+@pytest.fixture(params=["auto", *BACKENDS])
+def backend(request: pytest.FixtureRequest) -> Iterator[str]:
+    """A test that asks for it runs on every backend of the operators that this machine has."""
+    if request.param == "cpu" and cpu.missing():
+        pytest.skip(f"needs the compiled kernels: {cpu.missing()}")
+    with ops.use(request.param):
+        yield request.param
 
 
 @pytest.fixture(scope="session")

@@ -96,11 +96,11 @@ def test_what_is_not_contiguous_reads_the_same(backend: str) -> None:
     wide = torch.randn(B, sum(h * w for h, w in PYRAMID), 2, M, 32)
     where, much = places("around", PYRAMID), weights(PYRAMID)
     scattered = Samples(where.transpose(1, 2).contiguous().transpose(1, 2), much.flip(1).flip(1))
-    assert torch.equal(deformable_sample(wide[:, :, 1], PYRAMID, scattered),
-                       deformable_sample(wide[:, :, 1].contiguous(), PYRAMID, Samples(where, much)))
+    close(deformable_sample(wide[:, :, 1], PYRAMID, scattered),
+          deformable_sample(wide[:, :, 1].contiguous(), PYRAMID, Samples(where, much)), 1e-6)
     every_other = torch.randn(B, sum(h * w for h, w in PYRAMID), M, 64)[..., ::2]
-    assert torch.equal(deformable_sample(every_other, PYRAMID, Samples(where, much)),
-                       deformable_sample(every_other.contiguous(), PYRAMID, Samples(where, much)))
+    close(deformable_sample(every_other, PYRAMID, Samples(where, much)),
+          deformable_sample(every_other.contiguous(), PYRAMID, Samples(where, much)), 1e-6)
 
 
 @pytest.mark.parametrize("shapes", [((0, 0), (2, 3)), ((2, 3), (0, 5), (1, 1)), ((1, 1),)])

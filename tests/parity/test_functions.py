@@ -79,7 +79,7 @@ def split(mask: Tensor, shapes: Shapes) -> list[Tensor]:
 
 
 @each("core_msda", r"core\d+(?=/)")
-def test_deformable_sampling_agrees_with_its_gradients(name: str, item: str) -> None:
+def test_deformable_sampling_agrees_with_its_gradients(name: str, item: str, backend: str) -> None:
     golden = recorded(name, item)
     value, places, weights = (golden[key].requires_grad_()
                               for key in ("value", "sampling_locations", "attention_weights"))
@@ -87,14 +87,14 @@ def test_deformable_sampling_agrees_with_its_gradients(name: str, item: str) -> 
     close(read, golden["output"])
     found = torch.autograd.grad(read, [value, places, weights], golden["grad_output"])
     close(found[0], golden["grad_value"])
-    close(found[2], golden["grad_attention_weights"])
+    close(found[2], golden["grad_attention_weights"], TOLERANCE * golden["grad_attention_weights"].abs().max().item())
     facts = {case["name"]: case for case in cases.found()[name]["cases"]}
     if facts[item]["locations"] != "edge":  # there a gradient has two sides
         close(found[1], golden["grad_sampling_locations"], 2e-5, relative=1e-4)
 
 
 @each("core_msda", r"module\d+(?=/)")
-def test_deformable_attention_agrees(name: str, item: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_deformable_attention_agrees(name: str, item: str, backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
     golden = recorded(name, item)
     shapes = shapes_of(golden["spatial_shapes"])
     facts = {case["name"]: case for case in cases.found()[name]["cases"]}[item]

@@ -1,5 +1,7 @@
 """Which backend answers. Each is a module that can say whom it serves, and then answers as `plain` would.
 
+    cpu     C with vectors as wide as the processor's; float32 and halves                   `cpu.py`
+    torch   PyTorch alone: embedding bags, where there are no such kernels                  `bags.py`
     plain   grid sampling, level by level; every device, every type                         `plain.py`
 
 By default the first of them that serves the values at hand; a name prefers one, and where that one can not serve
@@ -8,16 +10,18 @@ By default the first of them that serves the values at hand; a name prefers one,
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Protocol
 
 from torch import Tensor
 
 from ..errors import UsageError
 from ..structures import Shapes
-from . import plain
+from . import bags, cpu, plain
 
 
 class Backend(Protocol):
@@ -40,7 +44,7 @@ class Backend(Protocol):
         """Gradients of values, locations and weights."""
 
 
-BACKENDS: dict[str, Backend] = {"plain": plain}  # fastest first
+BACKENDS: dict[str, Backend] = {"cpu": cpu, "torch": bags, "plain": plain}  # fastest first
 _wanted = os.environ.get("WINNOW_OPS", "auto")
 
 
@@ -64,12 +68,21 @@ def use(name: str) -> Iterator[None]:
 def backend_of(values: Tensor) -> str:
     """The name of the backend that would answer for these values."""
     names = list(BACKENDS) if wanted() == "auto" else [_known(wanted()), "plain"]
-    return next(name for name in names if BACKENDS[name].serves(values))
+    name = next(name for name in names if BACKENDS[name].serves(values))
+    if name == "torch" and wanted() == "auto":
+        _tell_that_it_could_be_faster()
+    return name
 
 
 def choose(values: Tensor) -> Backend:
     """The backend that answers for these values."""
     return BACKENDS[backend_of(values)]
+
+
+@cache
+def _tell_that_it_could_be_faster() -> None:
+    logging.getLogger("winnow").warning("reading images will be several times slower than it could be, as the compiled "
+                                        "kernels are not there: %s", cpu.missing())
 
 
 def _known(name: str) -> str:

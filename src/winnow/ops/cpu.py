@@ -1,0 +1,157 @@
+"""The operators by the C kernels of `csrc/`, which `build.py` makes into a library: plain pointers, no PyTorch inside.
+
+The kernels run in the same OpenMP team as PyTorch's own, on `torch.get_num_threads()` threads: they are started by the
+GOMP_parallel that PyTorch is linked with, so that no second runtime competes for the cores.
+
+The widest vectors that the processor has are used; WINNOW_CPU=avx512, avx2 or portable says which instead.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from ..errors import UsageError
+from ..structures import Shapes
+from . import build
+
+SETS = ("portable", "avx2", "avx512")  # narrow to wide
+
+
+class _Rows(ctypes.Structure):
+    """Rows of a tensor (B, N, M, ...), as csrc/deformable.c knows them."""
+
+    _fields_ = (("data", ctypes.c_void_p), ("batch", ctypes.c_int64), ("item", ctypes.c_int64),
+                ("head", ctypes.c_int64), ("half", ctypes.c_int64))
+
+    @classmethod
+    def of(cls, x: Tensor) -> _Rows:
+        return cls(x.data_ptr(), *x.stride()[:3], x.dtype == torch.bfloat16)
+
+
+class _Call(ctypes.Structure):
+    """What a kernel is told, as csrc/deformable.c knows it."""
+
+    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "queries", "heads", "channels", "levels", "points")),
+                ("shapes", ctypes.POINTER(ctypes.c_int64)),
+                *((name, _Rows) for name in ("values", "places", "weights", "reference")), ("sides", ctypes.c_int64),
+                *((name, _Rows) for name in ("rows", "out", "to_values", "to_places", "to_weights")),
+                ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
+
+
+def serves(values: Tensor) -> bool:
+    """Values on the CPU whose type float32 holds exactly, if there is a library."""
+    return (values.device.type == "cpu" and values.dtype in (torch.float32, torch.bfloat16, torch.float16)
+            and missing() is None)
+
+
+@cache
+def missing() -> str | None:
+    """Why there are no kernels; none if there are."""
+    try:
+        _library()
+    except build.NotBuiltError as reason:
+        return str(reason)
+    return None
+
+
+def instructions() -> str:
+    """The instruction set whose kernels run."""
+    named, widest = os.environ.get("WINNOW_CPU"), _library().winnow_widest().decode()
+    able = SETS[:SETS.index(widest) + 1]
+    if named and named not in able:
+        raise UsageError(f"WINNOW_CPU is {named}, but the kernels of this machine are {', '.join(able)}")
+    return named or widest
+
+
+def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """See `ops.deformable_sample`."""
+    out = _made(values, locations.shape[1], *values.shape[2:])
+    _run("sample", shapes, values=values, places=locations, weights=weights, out=out)
+    return out.flatten(2).to(values.dtype)
+
+
+def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
+    """See `ops.deformable_attend`."""
+    out = _made(values, offsets.shape[1], *values.shape[2:])
+    offsets = offsets.expand(-1, -1, -1, len(shapes), -1, -1)
+    _run("attend", shapes, values=values, places=offsets, weights=logits, reference=reference[:, :, None], out=out)
+    return out.flatten(2).to(values.dtype)
+
+
+def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:
+    """See `ops.deformable_match`."""
+    out = _made(keys, *locations.shape[1:-1])
+    _run("match", shapes, values=keys, places=locations, rows=asked.to(keys.dtype), out=out)
+    return out.to(keys.dtype)
+
+
+def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
+                    weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of values, locations and weights; sums are kept in float32."""
+    to_values = torch.zeros(values.shape)
+    to_places, to_weights = torch.empty(locations.shape), torch.empty(weights.shape)
+    _run("sample_backward", shapes, values=values, places=locations, weights=weights,
+         rows=gradient.unflatten(-1, values.shape[2:]).to(values.dtype), to_values=to_values, to_places=to_places,
+         to_weights=to_weights)
+    return to_values.to(values.dtype), to_places.to(locations.dtype), to_weights.to(weights.dtype)
+
+
+def _made(values: Tensor, *shape: int) -> Tensor:
+    dtype = torch.bfloat16 if values.dtype == torch.bfloat16 else torch.float32
+    return torch.empty(values.shape[0], *shape, dtype=dtype)
+
+
+def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
+    """Call a kernel on tensors whose first three dimensions are images, queries or tokens, and heads."""
+    images, queries, heads = tensors["places"].shape[:3]
+    sides = [side for shape in shapes for side in shape]
+    points = tensors["places"].shape[3:].numel() // len(sides)
+    corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
+    rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done
+    call = _Call(images, queries, heads, tensors["values"].shape[-1], len(shapes), points,
+                 (ctypes.c_int64 * len(sides))(*sides), sides=corners, team=_team(), threads=torch.get_num_threads(),
+                 **{role: _Rows.of(x) for role, x in rows.items()})
+    _kernel(name)(ctypes.byref(call))
+
+
+def _by_rows(x: Tensor) -> Tensor:
+    """The tensor in a type that the kernels know, dimensions from the fourth on in one row without gaps."""
+    x = (x if x.dtype in (torch.float32, torch.bfloat16) else x.float()).flatten(3)
+    return x if x.stride(-1) == 1 else x.contiguous()
+
+
+@cache
+def _kernel(name: str) -> Callable[[ctypes._CArgObject], None]:
+    kernel = getattr(_library(), f"winnow_{name}_{instructions()}")
+    kernel.restype, kernel.argtypes = None, [ctypes.POINTER(_Call)]
+    return kernel
+
+
+@cache
+def _team() -> int | None:
+    """Where the GOMP_parallel is that PyTorch calls; none where PyTorch has another kind of threads."""
+    try:
+        torch_itself = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        return ctypes.cast(torch_itself.GOMP_parallel, ctypes.c_void_p).value
+    except (OSError, AttributeError):
+        return None
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    if not build.is_fresh():
+        what = "was made of other sources" if build.LIBRARY.exists() else "is not there"
+        raise build.NotBuiltError(f"{build.LIBRARY.name} {what}; with a C compiler, python {build.__file__} makes it")
+    try:
+        library = ctypes.CDLL(str(build.LIBRARY))
+    except OSError as error:
+        raise build.NotBuiltError(f"{build.LIBRARY} can not be loaded: {error}") from error
+    library.winnow_widest.restype = ctypes.c_char_p
+    return library
