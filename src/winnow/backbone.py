@@ -11,9 +11,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import timm
+import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, window_partition, window_reverse
 from torch import Tensor, nn
@@ -106,12 +107,37 @@ class ResNetMaps(nn.Module):
             self.stages[0].requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on."""
-        x, maps = self.stem(images), []
+        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on, channels last in memory."""
+        conv, norm, relu, pool = self.stem
+        x, maps = pool(relu(_convolve(conv, norm, images.contiguous(memory_format=torch.channels_last)))), []
         for stage in self.stages:
-            x = stage(x)
+            for block in cast(nn.Sequential, stage):
+                x = _residual_block(block, x)
             maps.append(x)
         return maps[self.first:]
+
+
+def _residual_block(block: Any, x: Tensor) -> Tensor:
+    """A block of a torchvision ResNet on a map (B, C, H, W)."""
+    steps = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
+    steps += [(block.conv3, block.bn3)] if isinstance(block, Bottleneck) else []
+    y = x
+    for conv, norm in steps[:-1]:
+        y = block.relu(_convolve(conv, norm, y))
+    y = _convolve(*steps[-1], y)
+    y += x if block.downsample is None else _convolve(*block.downsample, x)
+    return cast(Tensor, block.relu(y))
+
+
+def _convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
+    """Convolve, then normalise. A frozen norm is a factor and a shift, which the filters take on: that costs nothing
+    for each pixel, and leaves one map less in memory for each."""
+    if not isinstance(norm, FrozenBatchNorm2d):
+        return cast(Tensor, norm(conv(x)))
+    factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
+    shift = norm.bias - norm.running_mean * factor
+    return F.conv2d(x, conv.weight * factor[:, None, None, None], shift, conv.stride, conv.padding, conv.dilation,
+                    conv.groups)
 
 
 class SwinMaps(nn.Module):
