@@ -149,3 +149,26 @@ def test_swin_gives_the_same_for_an_image_and_for_its_zero_padded_canvas() -> No
     canvas = nn.functional.pad(image, (0, 2, 0, 3))  # as far as whole patches go
     for a, b in zip(net(image), net(canvas), strict=True):
         assert torch.equal(a, b)
+
+
+@pytest.mark.parametrize(("name", "options"), [(RESNET, OPTIONS[RESNET]), ("resnet18", {})])
+def test_frozen_norms_give_the_same_maps_and_gradients_when_filters_take_them_on(name: str, options: Any) -> None:
+    torch.manual_seed(0)
+    net = Backbone(name, options=options).build(3).double()
+    for norm_name, value in net.named_buffers():
+        value.uniform_(0.5, 1.5) if norm_name.endswith(("weight", "var")) else value.normal_(std=0.1)
+    images, slopes = torch.randn(2, 3, 64, 64, dtype=torch.float64), []
+    for module in net.modules():  # in-place steps have nothing to do with it
+        module.inplace = False
+    for training in (True, False):
+        maps = net.train(training)(images)
+        slopes.append([*maps, *torch.autograd.grad(sum(each.pow(2).sum() for each in maps),
+                                                   [p for p in net.parameters() if p.requires_grad])])
+    for a, b in zip(*slopes, strict=True):
+        assert torch.allclose(a, b, rtol=1e-9)
+
+
+def test_in_bf16_maps_stay_in_bf16_while_training() -> None:
+    net = build(RESNET).train()
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {each.dtype for each in net(torch.randn(1, 3, 64, 64))} == {torch.bfloat16}

@@ -107,9 +107,11 @@ class ResNetMaps(nn.Module):
             self.stages[0].requires_grad_(False)
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on, channels last in memory."""
-        conv, norm, relu, pool = self.stem
-        x, maps = pool(relu(_convolve(conv, norm, images.contiguous(memory_format=torch.channels_last)))), []
+        """(B, 3, H, W) -> maps (B, C, H / 8, W / 8) and so on; while training, channels are last in memory."""
+        conv, norm, relu, pool = cast(Any, self.stem)
+        if self.training:  # convolutions and what follows them are faster so; how inference is made fast is elsewhere
+            images = images.contiguous(memory_format=torch.channels_last)
+        x, maps = pool(relu(_convolve(conv, norm, images))), []
         for stage in self.stages:
             for block in cast(nn.Sequential, stage):
                 x = _residual_block(block, x)
@@ -119,20 +121,22 @@ class ResNetMaps(nn.Module):
 
 def _residual_block(block: Any, x: Tensor) -> Tensor:
     """A block of a torchvision ResNet on a map (B, C, H, W)."""
-    steps = [(block.conv1, block.bn1), (block.conv2, block.bn2)]
-    steps += [(block.conv3, block.bn3)] if isinstance(block, Bottleneck) else []
-    y = x
-    for conv, norm in steps[:-1]:
-        y = block.relu(_convolve(conv, norm, y))
-    y = _convolve(*steps[-1], y)
-    y += x if block.downsample is None else _convolve(*block.downsample, x)
+    y = block.relu(_convolve(block.conv1, block.bn1, x))
+    y = _convolve(block.conv2, block.bn2, y)
+    if isinstance(block, Bottleneck):
+        y = _convolve(block.conv3, block.bn3, block.relu(y))
+    if block.downsample:
+        conv, norm = block.downsample
+        x = _convolve(conv, norm, x)
+    y += x
     return cast(Tensor, block.relu(y))
 
 
 def _convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
-    """Convolve, then normalise. A frozen norm is a factor and a shift, which the filters take on: that costs nothing
-    for each pixel, and leaves one map less in memory for each."""
-    if not isinstance(norm, FrozenBatchNorm2d):
+    """Convolve, then normalise. A frozen norm is a factor and a shift: while training, the filters take them on in
+    each step, which costs nothing for each pixel and leaves maps in the precision of the convolution.
+    """
+    if not (norm.training and isinstance(norm, FrozenBatchNorm2d)):
         return cast(Tensor, norm(conv(x)))
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * factor

@@ -8,6 +8,7 @@ from typing import cast
 
 from torch import Tensor, nn
 
+from .dropout import Dropout
 from .heads import Head
 from .mlp import FeedForward, start_xavier
 from .positions import BoxPositions
@@ -32,7 +33,7 @@ class DecoderLayer(nn.Module):
         self.attention = attention
         self.feedforward = FeedForward(width, inner, dropout)
         self.norm1, self.norm2, self.norm3 = (nn.LayerNorm(width) for _ in range(3))
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, hidden: Tensor, position: Tensor, reference: Tensor, memory: Tokens,
                 hidden_from: Tensor | None) -> tuple[Tensor, Samples | None]:

@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .dropout import Dropout
 from .heads import Head
 from .mlp import FeedForward
 from .structures import Pyramid, Selection, Stage, Tokens
@@ -35,7 +36,7 @@ class EncoderLayer(nn.Module):
         self.attention = attention
         self.feedforward = FeedForward(width, inner, dropout)
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens,
                 fine: int = 0) -> Tensor:

@@ -6,6 +6,8 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 
+from .dropout import ReluDropout
+
 
 class MLP(nn.Module):
     """Linear layers with ReLU between them."""
@@ -27,12 +29,12 @@ class FeedForward(nn.Module):
     def __init__(self, width: int, inner: int, dropout: float):
         super().__init__()
         self.expand, self.shrink = nn.Linear(width, inner), nn.Linear(inner, width)
-        self.dropout = nn.Dropout(dropout)
+        self.activate = ReluDropout(dropout)
         start_xavier(self)
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.shrink(self.dropout(self.expand(x).relu()))
+        return self.shrink(self.activate(self.expand(x)))
 
 
 def start_xavier(module: nn.Module) -> None:

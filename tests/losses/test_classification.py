@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torchvision.ops import sigmoid_focal_loss
 
 from winnow.losses import Sigmoid, Softmax
 
@@ -40,6 +41,27 @@ def test_softmax_loss_of_nothing_asks_for_no_object_everywhere() -> None:
 
 @pytest.mark.parametrize("kind", [Sigmoid(), Softmax()])
 def test_a_query_that_says_the_label_suits_it_best(kind) -> None:
-    cost = kind.cost(LOGITS, torch.tensor([0, 1]))
-    assert cost.shape == (1, 3, 2)
-    assert cost[0].argmin(0).tolist() == [0, 1]
+    cost = kind.cost(LOGITS[0], torch.tensor([0, 1]))
+    assert cost.shape == (3, 2)
+    assert cost.argmin(0).tolist() == [0, 1]
+
+
+def test_the_focal_sum_and_its_gradient_are_torchvisions() -> None:
+    torch.manual_seed(0)
+    logits = (4 * torch.randn(2, 7, 5, dtype=torch.float64)).requires_grad_()
+    image, query, labels = torch.tensor([0, 0, 1]), torch.tensor([2, 3, 0]), torch.tensor([1, 1, 4])
+    wanted = torch.zeros_like(logits)
+    wanted[image, query, labels] = 1
+    ours = Sigmoid(0.3, 1.5).loss(logits, image, query, labels, objects=3.0)
+    theirs = sigmoid_focal_loss(logits, wanted, 0.3, 1.5, reduction="sum") / 3
+    assert torch.allclose(ours, theirs)
+    assert torch.allclose(*(torch.autograd.grad(each, logits)[0] for each in (ours, theirs)))
+
+
+def test_the_focal_sum_of_sure_and_wrong_logits_is_finite() -> None:
+    logits = torch.tensor([[[-200.0, 200.0]]], requires_grad=True)
+    at = torch.tensor([0])
+    loss = Sigmoid().loss(logits, at, at, at, objects=1.0)
+    loss.backward()
+    assert loss.item() == pytest.approx(0.25 * 200 + 0.75 * 200)
+    assert logits.grad.tolist() == [[[pytest.approx(-0.25), pytest.approx(0.75)]]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import torch
@@ -24,7 +25,7 @@ def target(count: int) -> Target:
 
 def test_the_pairs_cost_least_of_all() -> None:
     one, objects, matcher = stage(5), target(3), Matcher()
-    cost = matcher._cost(one.prediction, [objects], agnostic=False)[0]
+    cost = matcher._cost([one], 0, objects)
     (query, item), = matcher([one], [objects])[0]
     least = min(sum(cost[q, i] for i, q in enumerate(order)) for order in itertools.permutations(range(5), 3))
     assert cost[query, item].sum().item() == pytest.approx(least.item(), abs=1e-5)
@@ -66,3 +67,15 @@ def test_predictions_that_are_not_finite_are_told_by_stage() -> None:
     broken = Stage("decoder.3", Prediction(torch.full((1, 3, 4), torch.nan), torch.rand(1, 3, 4)))
     with pytest.raises(FloatingPointError, match=r"stage 'decoder\.3' predicts values that are not finite for image 0"):
         Matcher()([broken], [target(1)])
+
+
+def test_stages_and_images_are_matched_together_as_one_by_one() -> None:
+    stages = [stage(9, images=3), stage(12, images=3, copies=2), stage(7, images=3, agnostic=True)]
+    targets = [target(3), target(0), target(5)]
+    together = Matcher()(stages, targets)
+    for each, images in zip(stages, together, strict=True):
+        for i, pairs in enumerate(images):
+            alone = replace(each, prediction=each.prediction[i: i + 1])
+            for ours, expected in zip(pairs, Matcher()([alone], [targets[i]])[0][0], strict=True):
+                assert ours.dtype == torch.int64
+                assert torch.equal(ours, expected)

@@ -7,11 +7,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torchvision.ops import sigmoid_focal_loss
+from torch.autograd.function import once_differentiable
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Classification(Protocol):
     """What matching, losses and detection ask of one way to classify. Logits are (B, Q, K)."""
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """How badly each query suits objects of these labels (G,), (B, Q, G)."""
+        """How badly each of an image's queries (Q, K) suits objects of these labels (G,): (Q, G)."""
         ...
 
     def loss(self, logits: Tensor, image: Tensor, query: Tensor, labels: Tensor, objects: float) -> Tensor:
@@ -48,16 +49,19 @@ class Sigmoid:
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The focal loss of saying yes to the label, less that of saying no."""
-        p = logits.sigmoid()[..., labels]
+        p = logits[:, labels].sigmoid()
         yes = self.alpha * (1 - p) ** self.gamma * -(p + 1e-8).log()
         no = (1 - self.alpha) * p**self.gamma * -(1 - p + 1e-8).log()
         return yes - no
 
     def loss(self, logits: Tensor, image: Tensor, query: Tensor, labels: Tensor, objects: float) -> Tensor:
         """The focal sum over all queries and classes, for each object."""
-        wanted = logits.new_zeros(logits.shape)
-        wanted[image, query, labels] = 1
-        return sigmoid_focal_loss(logits, wanted, self.alpha, self.gamma, reduction="sum") / objects
+        said = logits[image, query, labels]
+        p = said.sigmoid()
+        yes = self.alpha * (1 - p) ** self.gamma * F.softplus(-said)
+        no = (1 - self.alpha) * p**self.gamma * F.softplus(said)
+        nothing: Tensor = _Nothing.apply(logits, self.alpha, self.gamma)
+        return (nothing + (yes - no).sum()) / objects
 
     def best(self, logits: Tensor, keep: int) -> Best:
         """The best pairs of query and class; a query may stand for several classes."""
@@ -65,6 +69,26 @@ class Sigmoid:
         scores, pairs = scores.topk(min(keep, scores.shape[1]), 1)
         classes = logits.shape[-1]
         return Best(scores, pairs // classes, pairs % classes)
+
+
+class _Nothing(torch.autograd.Function):
+    """The focal sum where "no" is right everywhere. It is most of the loss, over as many logits as there are tokens and
+    classes: their gradient is made along with it, which takes a tenth of the memory that autograd would need.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, logits: Tensor, alpha: float, gamma: float) -> Tensor:
+        p, wrong = logits.sigmoid(), F.softplus(logits)
+        weight = (1 - alpha) * p**gamma
+        if ctx.needs_input_grad[0]:
+            ctx.save_for_backward(weight * (gamma * (1 - p) * wrong + p))
+        return (weight * wrong).sum()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        slope, = ctx.saved_tensors
+        return slope * gradient, None, None
 
 
 @dataclass(frozen=True)
@@ -79,7 +103,7 @@ class Softmax:
 
     def cost(self, logits: Tensor, labels: Tensor) -> Tensor:
         """The label's probability, negated."""
-        return -logits.softmax(-1)[..., labels]
+        return -logits.softmax(-1)[:, labels]
 
     def loss(self, logits: Tensor, image: Tensor, query: Tensor, labels: Tensor, objects: float) -> Tensor:
         """Weighted cross-entropy over all queries."""

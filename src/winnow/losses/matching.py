@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,37 +26,40 @@ class Matcher:
 
     @torch.no_grad()
     def __call__(self, stages: Sequence[Stage], targets: Sequence[Target]) -> list[Matches]:
-        """Pairs for each stage and image. All costs reach the processor in one transfer.
+        """Pairs for each stage and image. One transfer takes all costs to the processor, one takes the pairs back.
 
         A stage with `copies` > 1 gives each object as many predictions (one-to-many, Jia et al., 2023).
         """
         if not stages:
             return []
-        costs = [self._cost(stage.prediction, targets, stage.agnostic) for stage in stages]
+        costs = [self._cost(stages, image, target) for image, target in enumerate(targets)]  # of (Q of all stages, G)
         flat = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
-        sizes = [len(target.labels) for target in targets]
-        pairs, start = [], 0
-        for stage, cost in zip(stages, costs, strict=True):
-            # (B, Q, all objects of the batch): only an image's own objects count
-            block = flat[start: start + cost.numel()].reshape(cost.shape)
-            start += cost.numel()
-            ends = np.cumsum([0, *sizes])
-            pairs.append([self._assign(block[i][:, ends[i]: ends[i + 1]], stage, i) for i in range(len(sizes))])
-        device = stages[0].prediction.logits.device
-        return [[(query.to(device), item.to(device)) for query, item in images] for images in pairs]
+        ends = np.cumsum([0, *(cost.numel() for cost in costs)])
+        rows = np.cumsum([0, *(stage.prediction.logits.shape[1] for stage in stages)])
+        pairs = [self._assign(flat[start:end].reshape(cost.shape)[first:last], stage, image)
+                 for stage, first, last in zip(stages, rows, rows[1:], strict=False)
+                 for image, (cost, start, end) in enumerate(zip(costs, ends, ends[1:], strict=False))]
+        lengths = [len(query) for query, _ in pairs]
+        query, item = torch.as_tensor(np.concatenate(pairs, 1), device=costs[0].device)
+        found = list(zip(query.split(lengths), item.split(lengths), strict=True))
+        return [found[i: i + len(targets)] for i in range(0, len(found), len(targets))]
 
-    def _cost(self, prediction: Prediction, targets: Sequence[Target], agnostic: bool) -> Tensor:
-        """(B, Q, all objects of the batch), in float32."""
-        labels = torch.cat([target.labels for target in targets])
-        boxes = torch.cat([target.boxes for target in targets]).float()
-        logits, found = prediction.logits.float(), prediction.boxes.float()
-        unlike = self.classification.cost(logits, torch.zeros_like(labels) if agnostic else labels)
-        distance = torch.cdist(found.flatten(0, 1), boxes, p=1).unflatten(0, found.shape[:2])
-        overlap = giou(to_corners(found)[:, :, None], to_corners(boxes))
+    def _cost(self, stages: Sequence[Stage], image: int, target: Target) -> Tensor:
+        """What each query of an image costs each of its objects: (Q of all stages, G), in float32."""
+        def of_image(value: Callable[[Prediction], Tensor]) -> list[Tensor]:
+            return [value(stage.prediction)[image].float() for stage in stages]
+
+        unlike = torch.cat([
+            self.classification.cost(logits, torch.zeros_like(target.labels) if stage.agnostic else target.labels)
+            for stage, logits in zip(stages, of_image(lambda each: each.logits), strict=True)])
+        found, boxes = torch.cat(of_image(lambda each: each.boxes)), target.boxes.float()
+        distance = torch.cdist(found, boxes, p=1)
+        overlap = giou(to_corners(found)[:, None], to_corners(boxes))
         return self.classify * unlike + self.box * distance - self.overlap * overlap
 
     @staticmethod
-    def _assign(cost: np.ndarray, stage: Stage, image: int) -> tuple[Tensor, Tensor]:
+    def _assign(cost: np.ndarray, stage: Stage, image: int) -> np.ndarray:
+        """Pairs (2, N) of queries and objects, from what they cost (Q, G)."""
         if not np.isfinite(cost).all():
             raise FloatingPointError(
                 f"stage {stage.name!r} predicts values that are not finite for image {image} of the batch; "
@@ -64,4 +67,4 @@ class Matcher:
         objects = cost.shape[1]
         copies = max(1, min(stage.copies, cost.shape[0] // max(objects, 1)))
         query, item = linear_sum_assignment(np.tile(cost, (1, copies)))
-        return torch.as_tensor(query), torch.as_tensor(item % max(objects, 1))
+        return np.stack([query, item % max(objects, 1)])
