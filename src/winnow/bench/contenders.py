@@ -13,9 +13,9 @@ import torch
 
 from .. import models
 from ..errors import UsageError
+from ..fast import Precision
 from ..weights import checkpoints, hugging_face
 
-Precision = Literal["fp32", "bf16", "fp16"]
 Against = Literal["torch", "hf"]
 OWN = "winnow"  # the form that is ours at its best
 SMALLEST = 32   # pixels of a side

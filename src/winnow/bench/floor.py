@@ -14,13 +14,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from .contenders import Precision
-
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
 SECONDS = 0.4  # for each rate
 
 
-def measure_rates(device: str, dtypes: Mapping[Precision, torch.dtype], seconds: float = SECONDS) -> dict[str, Any]:
+def measure_rates(device: str, dtypes: Mapping[str, torch.dtype], seconds: float = SECONDS) -> dict[str, Any]:
     """The rates of a machine: products as 10^9 multiply-adds a second by precision, copies as 10^9 bytes a second."""
     large = device != "cpu"
     rates = {precision: {"matmul": _matmul(device, dtype, 8192 if large else 1024, seconds),

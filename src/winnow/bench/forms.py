@@ -6,7 +6,7 @@ model have the same weights, drawn from one seed, and see the same images.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -20,6 +20,7 @@ from .. import models, ops
 from ..data.categories import Category
 from ..errors import UsageError
 from ..evaluation.flops import PRODUCTS, Rules, count_flops, count_parameters, count_pass
+from ..fast import PRECISIONS
 from ..interface import BaseDetector
 from ..structures import Batch, Target
 from ..training.optimizer import make_optimizer
@@ -27,14 +28,13 @@ from ..training.recipes import Recipe
 from ..weights import checkpoints
 from ..weights.checkpoints import Checkpoint
 from ..weights.convert import convert_to_hugging_face
-from .contenders import Contender, Precision, described
+from .contenders import Contender, described
 from .stages import NoClock, Stages, stages_of
 
 SEED = 0
 OBJECTS = 7   # of each image to learn from; COCO's mean
 MOST = 300    # detections to compare
 CLASSES = 91  # of the papers
-DTYPES: Mapping[Precision, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Subject(Protocol):
@@ -60,13 +60,14 @@ class Subject(Protocol):
 class Detection:
     """One of our detectors, at its best or plain."""
 
-    def __init__(self, contender: Contender, prepare: Callable[[BaseDetector, Contender], nn.Module]):
+    def __init__(self, contender: Contender, prepare: Callable[[BaseDetector], BaseDetector]):
         self.contender = contender
         self.device, self.rho = torch.device(contender.device), contender.rho
         self.batch = Batch(random_images(contender), (contender.size,) * contender.batch)
         detector = seeded(contender.model).to(self.device)
         self.params = count_parameters(detector).total
-        self.model: Any = detector.train() if contender.train else prepare(detector.eval(), contender)
+        with ops.use(contender.ops):
+            self.model: Any = detector.train() if contender.train else prepare(detector)
         self.stages = stages_of(self.model)
         if contender.train:
             self.targets = [target.to(self.device) for target in random_targets(contender.batch)]
@@ -155,12 +156,12 @@ RECIPE = Recipe()
 
 def load_winnow(contender: Contender) -> Subject:
     """Our model at its best: its inference form, and the fastest operators."""
-    return Detection(contender, optimized)
+    return Detection(contender, lambda detector: detector.optimize(contender.precision))
 
 
 def load_torch(contender: Contender) -> Subject:
     """Our plain path: the module as it was trained, and operators made of PyTorch's own."""
-    return Detection(contender, lambda detector, _: detector)
+    return Detection(contender, lambda detector: detector)
 
 
 FORMS: dict[str, Callable[[Contender], Subject]] = {
@@ -188,15 +189,6 @@ def check_precision(contender: Contender) -> None:
         raise UsageError(f"{torch.cuda.get_device_name(device)} can't work in bf16; use --precision fp16 or fp32")
 
 
-def optimized(detector: BaseDetector, contender: Contender) -> nn.Module:
-    """The inference form of a detector."""
-    if hasattr(detector, "optimize"):
-        return cast(Any, detector).optimize(precision=contender.precision)
-    if contender.precision != "fp32":
-        raise UsageError("only fp32 can be measured as long as there is no inference form for other precisions")
-    return detector
-
-
 def in_transformers(detector: BaseDetector, model: str) -> nn.Module:
     """One of our detectors as transformers runs it; UsageError without transformers."""
     try:
@@ -216,7 +208,7 @@ def autocast(contender: Contender) -> AbstractContextManager[Any]:
     """Mixed precision while training, as asked."""
     if contender.precision == "fp32":
         return nullcontext()
-    return torch.autocast(torch.device(contender.device).type, DTYPES[contender.precision])
+    return torch.autocast(torch.device(contender.device).type, PRECISIONS[contender.precision])
 
 
 def step(model: nn.Module, loss: Tensor, optimizer: torch.optim.Optimizer, clock: NoClock) -> None:

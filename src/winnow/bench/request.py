@@ -9,8 +9,9 @@ from typing import Any, get_args
 import torch
 
 from ..errors import UsageError
+from ..fast import Precision
 from ..ops import use
-from .contenders import Against, Precision, Request, parse_size
+from .contenders import Against, Request, parse_size
 from .processes import Allocator
 from .run import Settings
 

@@ -23,6 +23,7 @@ import torch
 from .. import ops
 from ..errors import UsageError, WinnowError
 from ..evaluation.flops import PRODUCTS
+from ..fast import PRECISIONS
 from . import forms
 from .contenders import Contender
 from .floor import measure_rates
@@ -41,7 +42,7 @@ MOST_PASSES = 50  # of one sample
 def rates(device: str) -> Answer:
     """What this machine can do, and what runs on it."""
     gpu = device.startswith("cuda")
-    dtypes = {name: dtype for name, dtype in forms.DTYPES.items() if gpu or name != "fp16"}
+    dtypes = {name: dtype for name, dtype in PRECISIONS.items() if gpu or name != "fp16"}
     return {"rates": measure_rates(device, dtypes), "torch": torch.__version__, "threads": torch.get_num_threads(),
             "gpu": torch.cuda.get_device_name(device) if gpu else None}
 
@@ -93,7 +94,7 @@ class Entered:
         if self.contender.form not in forms.OURS:
             return None
         with ops.use(self.contender.ops):
-            return ops.backend_of(torch.empty(1, dtype=forms.DTYPES[self.contender.precision], device=self.device))
+            return ops.backend_of(torch.empty(1, dtype=PRECISIONS[self.contender.precision], device=self.device))
 
     def _timed(self) -> float:
         """Milliseconds of one pass."""
