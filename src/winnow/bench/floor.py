@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
-SECONDS = 0.4  # for each rate
+SECONDS = 0.3  # for each rate
 
 
 def measure_rates(device: str, dtypes: Mapping[str, torch.dtype], seconds: float = SECONDS) -> dict[str, Any]:
