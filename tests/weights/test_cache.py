@@ -122,6 +122,7 @@ def test_training_starts_from_a_backbone_by_name(source, shelf, monkeypatch):
 
 def test_a_run_can_only_start_from_what_there_is(tmp_path):
     assert run_config("data", "detr-r50", out="out", init="scrl-200ep").init == "scrl-200ep"
+    assert run_config("data", "detr-r50", out="out", init="facebook/detr-resnet-50").init == "facebook/detr-resnet-50"
     for init, told in (("scrl-2000ep", "did you mean scrl-200ep"), (str(tmp_path / "away.pth"), "away.pth"),
                        ("pnp-detr-r50", "no weights were published")):
         with pytest.raises(UsageError, match=told):

@@ -14,7 +14,7 @@ from ..backbone import Backbone
 from ..errors import UsageError, near
 from ..selection import Lite
 from ..sizes import Size
-from ..weights import registry
+from ..weights import cache
 from .recipes import RECIPES, Recipe
 from .run import RunConfig
 
@@ -35,7 +35,7 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     """
     named = models.find(model)
     if init and not Path(init).exists():
-        registry.find(init)
+        cache.check(init)
     paper = get_type_hints(getattr(papers, named.paper))
     parts = {key: name for name, keys in PARTS.items() if name in paper for key in keys}
     paper |= dict.fromkeys(PARTS.keys() & paper.keys(), dict | None)

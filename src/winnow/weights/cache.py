@@ -36,6 +36,12 @@ def find(name: str) -> Path:
     return _file(weights) if weights and weights.backbone else checkpoint(name)
 
 
+def check(name: str) -> None:
+    """UsageError for a name that `find` can't know. Nothing is fetched."""
+    if not hub.is_name(name):
+        registry.find(name)
+
+
 def checkpoint(name: str) -> Path:
     """A detector, published or on the Hugging Face Hub, as a checkpoint of ours; fetched and converted if it must be.
 
