@@ -32,6 +32,7 @@ evidence: $(READY)        ## slow proofs: full-size parity, the table of models,
 	$(BIN)/python -m evidence.model_table
 	$(BIN)/python -m evidence.training demo
 	$(BIN)/python -m evidence.training bccd
+	$(BIN)/python -m evidence.compositions --again
 
 setup: $(READY)
 
