@@ -26,12 +26,12 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+
+import winnow
 from winnow.bench.contenders import Request
 from winnow.bench.report import as_dict
 from winnow.bench.run import Settings
 from winnow.bench.run import run as bench
-
-import winnow
 from winnow.data.coco import CocoData
 from winnow.data.folders import find_data
 from winnow.data.transforms import evaluation, prepare

@@ -1,9 +1,14 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from winnow import models
 from winnow.bench.contenders import Contender, Request, baselines, contenders, parse_size
 from winnow.errors import UsageError
+from winnow.weights import checkpoints
+from winnow.weights.checkpoints import Checkpoint
 
 TINY, DENSE = "sparse-detr-tiny", "deformable-detr-two-stage-r50"
 
@@ -20,6 +25,13 @@ def test_dense_models_are_entered_once_whatever_the_shares() -> None:
 
 def test_a_sparse_model_has_its_own_share_by_default() -> None:
     assert contenders(Request([TINY]))[0].rho == 0.2
+
+
+def test_a_checkpoint_knows_its_share_too(tmp_path: Path) -> None:
+    settings = {**models.TINY.settings, "rho": 0.4}
+    detector = models.build("sparse_detr", settings)
+    checkpoints.save(tmp_path / "own.safetensors", Checkpoint(detector, "sparse_detr", settings, ()))
+    assert contenders(Request([str(tmp_path / "own.safetensors")]))[0].rho == 0.4
 
 
 def test_a_peer_of_several_is_entered_once() -> None:

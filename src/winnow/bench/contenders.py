@@ -116,7 +116,8 @@ def transformers_counterpart(model: str) -> str:
 def described(model: str) -> tuple[str, Mapping[str, Any]]:
     """Paper and settings of a name, a checkpoint or a run folder; UsageError if there is no such model."""
     if Path(model).exists():
-        checkpoint = checkpoints.load(Path(model))
+        with torch.device("cpu"):  # reading takes storage, also for those who build without
+            checkpoint = checkpoints.load(Path(model))
         return checkpoint.paper, checkpoint.settings
     named = models.find(model)
     return named.paper, named.settings
