@@ -1,152 +1,125 @@
-"""Writes docs/models.md: every model's parameters and multiply-adds, beside what its paper prints.
+"""Counts every model, and writes the counts that `winnow models` shows and docs/models.md.
 
     PYTHONPATH=src python -m evidence.model_table
 
-Takes a few minutes on one core. No weights, no data and no random numbers take part. Where the golden numbers are at
-hand (WINNOW_GOLDEN, see tests/conftest.py), our counts are compared with those of the reference implementation.
+Takes a few minutes on one core. No weights and no random numbers take part. Where the golden numbers are at hand
+(WINNOW_GOLDEN, see tests/conftest.py), our counts are compared with those of the reference implementation; where the
+shared data is (WINNOW_SHARED), means over images of COCO are counted.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import platform
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import date
-from pathlib import Path
+from itertools import groupby
 
 import torch
 
-from winnow.evaluation import Parameters, count_flops, count_parameters, published_flops
-from winnow.evaluation.flops import SPARSE_DETR
-from winnow.evaluation.published import PUBLISHED
-from winnow.models import MODELS, Named, build
+from winnow import models
+from winnow.evaluation import costs
+from winnow.evaluation.costs import Cost
+from winnow.evaluation.flops import count_parameters
+from winnow.evaluation.published import LARGE, ROWS, SMALL, Row, agrees, main_row
 
-ROOT = Path(__file__).parents[1]
-SHARED = Path(os.environ.get("WINNOW_SHARED", ROOT.parent / "shared"))
-GOLDEN = Path(os.environ.get("WINNOW_GOLDEN", SHARED / "golden"))
-SIZES = ((800, 1066), (800, 1333), (850, 1040))
+from .counting import GOLDEN, ROOT, flops, markdown
+from .disagreements import sections
+
 PAGE = ROOT / "docs" / "models.md"
 
 INTRODUCTION = """\
-# Models: what they cost
+# Models: what they cost, and what their papers print
 
-Parameters and multiply-adds of every model that `winnow models` knows, counted by us and laid beside what the papers
-print. {made}
+Every row of the papers' tables beside our own counts, which `winnow models` lists as well.
+{made}
 
-    PYTHONPATH=src python -m evidence.model_table
+    python -m evidence.model_table
 
-## How to read the table
+## How to read the tables
 
-- **Params** are millions of parameters that learn. *Published* and *ours* leave out the encoder's auxiliary heads, as
-  the papers do; *all heads* has them too: that is what trains. Frozen parameters (stem and first stage) are in neither.
-- **GFLOPs** are 10^9 multiply-adds for one image, each counted once, height x width without padding, by the rules of
-  the counter behind the published figures: convolutions, matrix products, 5 for each element into a layer or group
-  norm, 4 for each element out of grid sampling, 1 for each element of a resized mask. Activations, softmax, sorting
-  and gathering are free.
-- **The rules differ between papers.** The above are those of the Deformable DETR family. The figures of DETR and
-  DETR-DC5 (86 and 187) charge element-wise work instead: 1 for each element out of an addition, a multiplication or a
-  ReLU, 2 of an inverse root, 5 of a softmax, while norms are free. Bare multiply-adds at 850x1040 are 84.9 and 182.9.
-  So these two rows are counted by their own rules, Faster R-CNN by multiply-adds alone, and all others by the family's.
-  Detections of Faster R-CNN are counted with all 1,000 proposals, and after padding to a multiple of 32.
-- *By the published rules* counts what the reference implementation executes, the encoder's auxiliary heads left out:
-  every token proposes a box, every decoder layer predicts, and a decoder that refines computes its boxes twice.
-- *Executed* is what Winnow runs to detect: boxes of the 300 best proposals only, classes of the last layer only, boxes
-  once. The predictions are the same.
-"""
+- **AP** is the paper's, on COCO val2017.
+- **Params** are millions that learn: printed, and ours. The encoder's auxiliary heads are left out, as the papers do
+  (0.78 million in Sparse DETR), and so are frozen ones (stem and first stage).
+- **GFLOPs** are 10^9 multiply-adds for one image without padding, each counted once: printed; ours, counted as the
+  reference executes it, by the rules and on the image that come closest; and how far ours is off, = where it rounds to
+  what is printed.
+- **Executed** is what Winnow runs to detect, by the family's rules at 800x1066: boxes of the best proposals only,
+  classes of the last layer only, boxes once. The predictions are the same.
+- **The references execute more**: every token proposes a box (not in Lite DETR's release), every decoder layer
+  predicts, and a decoder that refines computes its boxes twice. The encoder's auxiliary heads are left out in the
+  published figures though they run too.
 
-EXPLANATION = """\
-## Why the published saving looks larger than it is
+The **rules** of the counters differ. All count convolutions and matrix products. Activations, sorting and gathering are
+free everywhere.
 
-The published table of Sparse DETR mixes two input sizes. Its dense rows (172.9 and 177.3 with ResNet-50, 180.4 and
-184.8 with Swin-T) are what the rules give for an image of **850x1040**. Its sparse rows are what they give for
-**800x1066**, and **without** the auxiliary heads of the encoder, which the reference implementation runs at inference
-too:
-
-| ResNet-50, keep | published | 800x1066 | 800x1066 with auxiliary heads | 850x1040 | 850x1040 with auxiliary heads |
-|---|---:|---:|---:|---:|---:|
-{sparse}
-
-Like for like, against the dense model with the same queries (`efficient-detr-r50`: {dense_small} at 800x1066,
-{dense_large} at 850x1040), keeping 10 % of the tokens takes {ratio_small} of the multiply-adds at 800x1066, and
-{ratio_large} at 850x1040.
-Comparing the published figures 105.4 and 177.3 would make it {ratio_published}.
-
-Winnow runs no auxiliary head at inference, so that the column without them is the one to compare it with.
-
-Deformable DETR's release prints 173 for all three of its models; by the same rules refining boxes layer by layer
-adds 0.24, and the two stages add 4.4 at 850x1040.
+- *family* also counts 5 for each element into a layer or group norm, 4 for each out of grid sampling, 1 for each of a
+  resized mask: the Deformable DETR family;
+- *unseen sampling* is the same without grid sampling: DINO's rows in Lite DETR's tables;
+- *element-wise* also counts 1 for each element out of an addition, multiplication or ReLU, 2 of an inverse root, 5 of a
+  softmax: DETR;
+- *products* counts nothing else: PnP-DETR, Faster R-CNN.
 """
 
 
-@dataclass(frozen=True)
-class Row:
-    """One model's counts."""
-
-    model: Named
-    parameters: Parameters
-    published: tuple[float, ...]   # GFLOPs by the published rules at SIZES
-    with_heads: tuple[float, ...]  # the same, auxiliary heads included
-    executed: float                # GFLOPs that inference executes at the first size
-
-
-def measure(model: Named) -> Row:
-    """Count one model on tensors without storage."""
-    with torch.device("meta"):
-        detector = build(model.paper, model.settings)
-    rules = PUBLISHED[model.name].rules if model.name in PUBLISHED else SPARSE_DETR
-    return Row(
-        model, count_parameters(detector),
-        tuple(published_flops(detector, *size, rules=rules).giga for size in SIZES),
-        tuple(published_flops(detector, *size, encoder_heads=True, rules=rules).giga for size in SIZES),
-        count_flops(detector, *SIZES[0]).giga,
-    )
+def tables(own: dict[str, Cost]) -> Iterator[str]:
+    """A table for each of the papers', and one of the models that are in none."""
+    for title, rows in groupby(sorted(ROWS, key=_place), lambda row: row.table):
+        yield f"## {title}\n\n{table(list(rows), own)}"
+    lines = [[f"`{name}`", f"{each.params_trainable / 1e6:.2f}", f"{flops(name, SMALL).giga:.1f}",
+              f"{flops(name, LARGE).giga:.1f}", f"{each.gflops:.1f}"]
+             for name, each in own.items() if main_row(name) is None]
+    yield "## Models that are in no table\n\n" + markdown(
+        ["model", "params", "GFLOPs as the references execute, 800x1066", "850x1040", "executed"], lines)
 
 
-def table(rows: list[Row]) -> str:
-    """All models, one line each."""
-    columns = ["model", "AP published", "params published", "ours", "all heads", "GFLOPs published",
-               *(f"by the published rules {h}x{w}" for h, w in SIZES), "executed {}x{}".format(*SIZES[0])]
-    lines = ["| " + " | ".join(columns) + " |", "|---|" + "---:|" * (len(columns) - 1)]
-    for row in rows:
-        printed = PUBLISHED.get(row.model.name)
-        cells = [f"`{row.model.name}`", _cell(row.model.ap), _cell(printed.params if printed else None),
-                 f"{row.parameters.published / 1e6:.2f}", f"{row.parameters.trainable / 1e6:.2f}",
-                 _cell(printed.gflops if printed else None), *(f"{each:.1f}" for each in row.published),
-                 f"{row.executed:.1f}"]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+def table(rows: list[Row], own: dict[str, Cost]) -> str:
+    """One of the papers' tables, beside ours; the encoder's share only where it is printed."""
+    encoders = ["encoder", "ours"] if any(row.encoder for row in rows) else []
+    columns = ["printed as", "model", "epochs", "AP", "AP50", "params", "ours", "GFLOPs", "ours", "off", *encoders,
+               "executed", "counted by", "remark"]
+    return markdown(columns, [line(row, own, bool(encoders)) for row in rows], first=2, last=2)
 
 
-def explanation(rows: dict[str, Row]) -> str:
-    """Why sparse and dense rows of the paper can't be compared."""
-    lines = []
-    for share in (10, 20, 30, 40, 50):
-        row = rows[f"sparse-detr-r50-rho{share}"]
-        lines.append(f"| {share} % | {PUBLISHED[row.model.name].gflops} | {row.published[0]:.1f} | "
-                     f"{row.with_heads[0]:.1f} | {row.published[2]:.1f} | {row.with_heads[2]:.1f} |")
-    dense, sparse = rows["efficient-detr-r50"].published, rows["sparse-detr-r50-rho10"].published
-    return EXPLANATION.format(
-        sparse="\n".join(lines), dense_small=f"{dense[0]:.1f}", dense_large=f"{dense[2]:.1f}",
-        ratio_small=f"{100 * sparse[0] / dense[0]:.1f} %", ratio_large=f"{100 * sparse[2] / dense[2]:.1f} %",
-        ratio_published=f"{100 * 105.4 / 177.3:.1f} %",
-    )
+def line(row: Row, own: dict[str, Cost], encoders: bool) -> list[str]:
+    """One row's cells."""
+    cost, counted = own[row.models[0]] if row.models else None, costs_of(row)
+    params = f"{cost.params_trainable / 1e6:.2f}" if cost else "-"
+    giga, off, encoder, way = "-", "-", "-", "-"
+    if counted and row.counting:
+        giga, off, way = f"{counted[0]:.1f}", _off(row.gflops, counted[0]), str(row.counting)
+        encoder = f"{counted[1]:.1f}" if row.encoder else "-"
+    return [row.label, ", ".join(f"`{name}`" for name in row.models) or "-", _cell(row.epochs), _cell(row.ap),
+            _cell(row.ap50), _cell(row.params), params, _cell(row.gflops), giga, off,
+            *([_cell(row.encoder), encoder] if encoders else []), f"{cost.gflops:.1f}" if cost else "-", way,
+            row.remark]
 
 
-def agreement(rows: dict[str, Row]) -> str:
+def costs_of(row: Row) -> tuple[float, float] | None:
+    """What we count for a row, and for its encoder, in 10^9."""
+    if row.counting is None or not row.models:
+        return None
+    counted = flops(row.models[0], row.counting.size, row.counting.name)
+    return counted.giga, counted.by_stage.get("encoder", 0) / 1e9
+
+
+def agreement() -> str:
     """How our counts differ from the reference implementation's, where these are at hand."""
     path = GOLDEN / "full_size_facts.json"
     if not path.is_file():
         return "The reference implementation's own counts were not at hand when this page was written.\n"
     facts = json.loads(path.read_text(encoding="utf-8"))
-    compared = [(rows[name], facts[fact]) for name, fact in _facts() if name in rows and fact in facts]
-    worst = max(abs(ours / fact["gflops"][f"{h}x{w}"] - 1)
-                for row, fact in compared for ours, (h, w) in zip(row.with_heads, SIZES, strict=True))
-    same = sum(row.parameters.trainable == fact["trainable"] for row, fact in compared)
-    return (f"Of these models {len(compared)} were also counted on the reference implementation, auxiliary heads "
-            f"included, at all three sizes.\nLargest relative difference in multiply-adds: {worst:.0e}. "
-            f"Equal numbers of trainable parameters: {same} of {len(compared)}.\n")
+    worst, same, names = 0.0, 0, list(_facts())
+    for ours, theirs in names:
+        found = models.find(ours)
+        trainable = count_parameters(costs.shapes_only(found.paper, found.settings)).trainable
+        same += trainable == facts[theirs]["trainable"]
+        for size, giga in facts[theirs]["gflops"].items():
+            height, width = map(int, size.split("x"))
+            worst = max(worst, abs(flops(ours, (height, width), encoder_heads=True).giga / giga - 1))
+    return (f"{len(names)} of these models were also counted on the reference implementation, auxiliary heads "
+            f"included, at 800x1066,\n800x1333 and 850x1040. Largest relative difference in multiply-adds: "
+            f"{worst:.0e}. Equal numbers of trainable parameters:\n{same} of {len(names)}.\n")
 
 
 def _facts() -> Iterator[tuple[str, str]]:
@@ -154,28 +127,40 @@ def _facts() -> Iterator[tuple[str, str]]:
     for ours, theirs in (("r50", "r50"), ("swint", "swin-t")):
         for family in ("deformable", "efficient"):
             yield f"{family}-detr-{ours}", f"{theirs} {family} (rho=0)"
-        for share in (10, 20, 30, 40, 50):
+        for share in (10, 20, 30, 40, 50)[: 5 if ours == "r50" else 3]:
             yield f"sparse-detr-{ours}-rho{share}", f"{theirs} sparse rho={share / 100} + enc aux heads"
     yield "deformable-detr-two-stage-r50", "r50 deformable + refine + two-stage"
+
+
+def _place(row: Row) -> int:
+    """Tables in the order in which they come first."""
+    return next(i for i, each in enumerate(ROWS) if each.table == row.table)
 
 
 def _cell(value: float | None) -> str:
     return "-" if value is None else str(value)
 
 
+def _off(printed: float | None, ours: float) -> str:
+    if printed is None:
+        return "-"
+    return "=" if agrees(printed, ours) else f"{ours / printed - 1:+.1%}"
+
+
 def main() -> None:
-    """Count and write the page."""
-    rows: dict[str, Row] = {}
-    for model in MODELS.values():
-        rows[model.name] = measure(model)
-        print(f"{model.name}: {rows[model.name].published[0]:.1f} GFLOPs")
+    """Count, and write the file and the page."""
+    own = {}
+    for model in models.MODELS.values():
+        own[model.name] = costs.count(model.paper, model.settings)
+        print(f"{model.name}: {own[model.name].gflops:.1f} GFLOPs", flush=True)
+    costs.write(own)
     made = (f"Written on {date.today().isoformat()} with PyTorch {torch.__version__.split('+')[0]} on a CPU "
             f"({platform.machine()}).\nCounts depend on shapes alone, not on weights, seeds or the machine; "
             f"this command writes the page again:")
-    parts = [INTRODUCTION.format(made=made), table(list(rows.values())) + "\n", agreement(rows), explanation(rows)]
+    parts = [INTRODUCTION.format(made=made), *tables(own), agreement(), *sections()]
     PAGE.parent.mkdir(exist_ok=True)
     PAGE.write_text("\n".join(parts), encoding="utf-8")
-    print(f"written: {PAGE.relative_to(ROOT)}")
+    print(f"written: {PAGE.relative_to(ROOT)}, {costs.FILE.relative_to(ROOT)}")
 
 
 if __name__ == "__main__":

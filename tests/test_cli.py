@@ -23,7 +23,7 @@ from winnow.weights.checkpoints import Checkpoint
 
 from .training.conftest import PICTURES, TINY
 
-VERBS = ("demo", "train", "val", "predict", "bench", "convert", "version")
+VERBS = ("demo", "train", "val", "predict", "bench", "models", "convert", "version")
 SMALL = [word for each in TINY for word in ("--set", each)]
 
 

@@ -174,6 +174,23 @@ def bench(model: Annotated[list[str] | None, typer.Option(
 
 
 @app.command()
+def models(pattern: Annotated[str | None, typer.Argument(help="Part of the names, or a pattern with * and ?.")] = None,
+           size: Annotated[str, typer.Option(metavar="HxW", help="Image that GFLOPs are for.")] = "800x1066",
+           json_file: JsonFile = None) -> None:
+    """Every model: parameters, GFLOPs, what its paper prints, and whether there are weights."""
+    from .catalogue import entries, table  # noqa: PLC0415
+    from .evaluation.costs import parse_size  # noqa: PLC0415
+    from .files import check_free  # noqa: PLC0415
+
+    if json_file:
+        check_free(json_file)
+    found = entries(pattern, parse_size(size))
+    console.print(table(found))
+    if json_file:
+        write_json(json_file, [entry.as_dict() for entry in found])
+
+
+@app.command()
 def convert(source: Annotated[Path, typer.Argument(help="Weights of a reference (.pth) or folder of transformers.")],
             out: Annotated[Path, typer.Argument(help="Our checkpoint (.safetensors), or with --to theirs.")],
             model: Annotated[str | None, typer.Option(help="What the weights are, where they do not tell.")] = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
@@ -24,14 +24,14 @@ class Named:
     paper     the function in winnow.papers that composes it
     settings  that function's arguments, as plain data
     recipe    how it trains, by its name in winnow.training.recipes
-    ap        published COCO val2017 AP, where there is one
+
+    What papers say of it is in evaluation/published.py, what it costs in evaluation/costs.py.
     """
 
     name: str
     paper: str
     settings: dict[str, Any] = field(default_factory=dict)
     recipe: str = "deformable"
-    ap: float | None = None
 
 
 SWIN = {"name": "swin_tiny_patch4_window7_224"}
@@ -53,50 +53,51 @@ TINY = Named(
 # Lite DETR's schedules; the first has no suffix. Six layers, so (2+1)x3 is three blocks of two.
 SCHEDULES = {"": {"block": 2, "fine": 1}, "-h3l1-3x2": {"block": 3, "fine": 1}, "-h3l1-6x1": {"block": 6, "fine": 1},
              "-h2l2-2x3": {"block": 2, "fine": 2}}
+POLLED = {"": 1 / 3, "-rho33": 1 / 3, "-rho50": 0.5}  # PnP-DETR's shares
 
 
-def _lite(stem: str, paper: str, recipe: str, settings: dict[str, Any], aps: Sequence[float | None]) -> list[Named]:
-    """A Lite model in each schedule that has a published AP: H3L1-(2+1)x3, -(3+1)x2, -(6+1)x1, H2L2-(2+1)x3."""
-    return [Named(stem + suffix, paper, settings | {"lite": schedule}, recipe, ap)
-            for (suffix, schedule), ap in zip(SCHEDULES.items(), aps, strict=True) if ap]
+def _lite(stem: str, paper: str, recipe: str, **settings: Any) -> list[Named]:
+    """A Lite model in each schedule."""
+    return [Named(stem + suffix, paper, {**settings, "lite": schedule}, recipe)
+            for suffix, schedule in SCHEDULES.items()]
+
+
+def _shares(stem: str, **settings: Any) -> list[Named]:
+    """A Sparse DETR for each share of the tokens that the paper keeps."""
+    return [Named(f"{stem}-rho{percent}", "sparse_detr", {"rho": percent / 100, **settings})
+            for percent in (10, 20, 30, 40, 50)]
 
 
 MODELS: dict[str, Named] = {model.name: model for model in [
     TINY,
-    Named("deformable-detr-r50", "deformable_detr", ap=44.5),
-    Named("deformable-detr-single-scale-r50", "deformable_detr", {"size": {"levels": 1}}, ap=39.4),
-    Named("deformable-detr-dc5-r50", "deformable_detr",
-          {"backbone": DC5, "size": {"levels": 1}}, ap=41.5),
-    Named("deformable-detr-refine-r50", "deformable_detr", {"refine": True}, ap=46.2),
-    Named("deformable-detr-two-stage-r50", "deformable_detr", {"refine": True, "two_stage": True}, ap=46.9),
-    Named("deformable-detr-swint", "deformable_detr", {"backbone": SWIN}, ap=45.7),
-    Named("efficient-detr-r50", "efficient_detr", ap=46.0),
-    Named("efficient-detr-swint", "efficient_detr", {"backbone": SWIN}, ap=48.0),
-    Named("sparse-detr-r50", "sparse_detr", {"rho": 0.1}, ap=45.3),
-    Named("sparse-detr-swint", "sparse_detr", {"rho": 0.1, "backbone": SWIN}, ap=48.2),
-    *(Named(f"sparse-detr-r50-rho{percent}", "sparse_detr", {"rho": percent / 100}, ap=ap)
-      for percent, ap in zip((10, 20, 30, 40, 50), (45.3, 45.6, 46.0, 46.2, 46.3), strict=True)),
-    *(Named(f"sparse-detr-scrl-r50-rho{percent}", "sparse_detr", {"rho": percent / 100}, ap=ap)
-      for percent, ap in zip((10, 20, 30, 40, 50), (46.9, 47.2, 47.4, 47.7, 47.9), strict=True)),
-    *(Named(f"sparse-detr-swint-rho{percent}", "sparse_detr", {"rho": percent / 100, "backbone": SWIN}, ap=ap)
-      for percent, ap in zip((10, 20, 30, 40, 50), (48.2, 48.8, 49.1, 49.2, 49.3), strict=True)),
-    Named("detr-r50", "detr", recipe="detr", ap=42.0),
-    Named("detr-dc5-r50", "detr", {"backbone": DC5}, recipe="detr", ap=43.3),
-    Named("detr-swint", "detr", {"backbone": SWIN}, recipe="detr", ap=45.4),
-    *(Named(f"pnp-detr-r50{suffix}", "pnp_detr", {"rho": rho}, recipe="detr", ap=ap)
-      for suffix, rho, ap in (("", 1 / 3, 41.1), ("-rho33", 1 / 3, 41.1), ("-rho50", 0.5, 41.8))),
-    *(Named(f"pnp-detr-dc5-r50{suffix}", "pnp_detr", {"rho": rho, "pooled": 100, "backbone": DC5}, recipe="detr", ap=ap)
-      for suffix, rho, ap in (("", 1 / 3, 42.7), ("-rho33", 1 / 3, 42.7), ("-rho50", 0.5, 43.1))),
-    Named("dino-r50", "dino", recipe="dino-12", ap=49.0),
+    Named("deformable-detr-r50", "deformable_detr"),
+    Named("deformable-detr-single-scale-r50", "deformable_detr", {"size": {"levels": 1}}),
+    Named("deformable-detr-dc5-r50", "deformable_detr", {"backbone": DC5, "size": {"levels": 1}}),
+    Named("deformable-detr-refine-r50", "deformable_detr", {"refine": True}),
+    Named("deformable-detr-two-stage-r50", "deformable_detr", {"refine": True, "two_stage": True}),
+    Named("deformable-detr-swint", "deformable_detr", {"backbone": SWIN}),
+    Named("efficient-detr-r50", "efficient_detr"),
+    Named("efficient-detr-swint", "efficient_detr", {"backbone": SWIN}),
+    Named("sparse-detr-r50", "sparse_detr", {"rho": 0.1}),
+    Named("sparse-detr-swint", "sparse_detr", {"rho": 0.1, "backbone": SWIN}),
+    *_shares("sparse-detr-r50"),
+    *_shares("sparse-detr-scrl-r50"),
+    *_shares("sparse-detr-swint", backbone=SWIN),
+    Named("detr-r50", "detr", recipe="detr"),
+    Named("detr-dc5-r50", "detr", {"backbone": DC5}, recipe="detr"),
+    Named("detr-swint", "detr", {"backbone": SWIN}, recipe="detr"),
+    *(Named(f"pnp-detr-r50{suffix}", "pnp_detr", {"rho": rho}, recipe="detr") for suffix, rho in POLLED.items()),
+    *(Named(f"pnp-detr-dc5-r50{suffix}", "pnp_detr", {"rho": rho, "pooled": 100, "backbone": DC5}, recipe="detr")
+      for suffix, rho in POLLED.items()),
+    Named("dino-r50", "dino", recipe="dino-12"),
     Named("dino-3scale-r50", "dino", {"size": {"levels": 3}}, recipe="dino-12"),
-    Named("dino-5scale-r50", "dino", {"size": {"levels": 5}}, recipe="dino-12", ap=49.4),
-    Named("dino-swint", "dino", {"backbone": SWIN}, recipe="dino-36", ap=54.1),
+    Named("dino-5scale-r50", "dino", {"size": {"levels": 5}}, recipe="dino-12"),
+    Named("dino-swint", "dino", {"backbone": SWIN}, recipe="dino-36"),
     Named("sparse-dino-r50", "sparse_dino", {"rho": 0.3}, recipe="dino-12"),
-    *_lite("lite-dino-r50", "lite_dino", "dino-36", {}, (50.4, None, 50.2, 49.9)),
-    *_lite("lite-dino-swint", "lite_dino", "dino-36", {"backbone": SWIN}, (53.9, None, 53.3, 53.1)),
-    *_lite("lite-deformable-detr-r50", "lite_deformable_detr", "deformable", {}, (46.7, 46.2, 45.9, 45.8)),
-    # The row that the papers print; torchvision's own weights for this model have an AP of 37.0.
-    Named("faster-rcnn-fpn-r50", "faster_rcnn", recipe="faster-rcnn-109", ap=42.0),
+    *_lite("lite-dino-r50", "lite_dino", "dino-36"),
+    *_lite("lite-dino-swint", "lite_dino", "dino-36", backbone=SWIN),
+    *_lite("lite-deformable-detr-r50", "lite_deformable_detr", "deformable"),
+    Named("faster-rcnn-fpn-r50", "faster_rcnn", recipe="faster-rcnn-109"),
 ]}
 
 

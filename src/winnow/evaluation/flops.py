@@ -8,6 +8,8 @@ figures are to be compared:
                   each that a nearest resize gives out (Roh et al., 2022, table 1, for the Deformable DETR family)
     DETR          1 for each element that an addition, subtraction, multiplication, division or ReLU gives out, 2 of an
                   inverse root and 5 of a softmax (Carion et al., 2020, table 1, for the dense family); norms are free
+    UNSEEN        as SPARSE_DETR, but sampling is free: it runs in a kernel of its own that the counter does not look
+                  into (Li et al., 2023, table of DINO)
 
 By the second convention DETR costs about 1 G more than by the first, and DETR-DC5 about 4.5 G, most of it for the
 softmax over all pairs of tokens. Pooling, sorting and gathering are free everywhere.
@@ -19,7 +21,7 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -31,15 +33,19 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from .. import ops  # noqa: F401 (what registers torch.ops.winnow)
+from ..attention import KeyAwareAttention
 from ..decoder import Decoder
 from ..interface import BaseDetector
+from ..queries import MixedQueries
+from ..selection import Interleaved
 from ..structures import Batch, Target
 
-ENCODER_HEADS, BOX_HEADS = "encoder heads", "box heads"
 BETWEEN = "between stages"  # whatever belongs to none
+ENCODER_HEADS, BOX_HEADS, CLASS_HEADS, ASKING = "encoder heads", "box heads", "class heads", "key-aware queries"
 Labels = Iterable[tuple[nn.Module, str]]
 Rule = Callable[..., int]  # of an operation: its result and arguments -> what it costs
 Rules = dict[Any, Rule]
+Counts = Counter[tuple[str, ...]]  # multiply-adds by the labels that were running, outermost first
 
 
 def _convolution(out: Tensor, _input: Tensor, weight: Tensor, *_: Any) -> int:
@@ -72,9 +78,11 @@ PRODUCTS: Rules = {
     aten.convolution: _convolution, aten.mm: _product, aten.bmm: _product, aten.addmm: _product_and_sum,
     aten.baddbmm: _product_and_sum, ours.deformable_match: _sampled(1),
 }
-SPARSE_DETR: Rules = PRODUCTS | {
-    aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.grid_sampler_2d: _outputs(4),
-    aten.upsample_nearest2d: _outputs(1), ours.deformable_sample: _sampled(4), ours.deformable_attend: _sampled(4),
+UNSEEN: Rules = PRODUCTS | {
+    aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.upsample_nearest2d: _outputs(1),
+}
+SPARSE_DETR: Rules = UNSEEN | {
+    aten.grid_sampler_2d: _outputs(4), ours.deformable_sample: _sampled(4), ours.deformable_attend: _sampled(4),
     ours.deformable_match: _sampled(5),
 }
 DETR: Rules = PRODUCTS | {
@@ -136,15 +144,15 @@ def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_
     """What the reference implementation executes for one image: the figure to compare with the papers'.
 
     The same network as in `count_flops`, but less careful about heads: every decoder layer predicts, every token
-    proposes a box, and a decoder that refines boxes computes them twice, to refine and to predict. With
-    `encoder_heads` those of the encoder count too; the reference executes them, the published figures leave them out.
+    proposes a box (in Lite DETR's release only the chosen ones), and a decoder that refines boxes computes them twice,
+    to refine and to predict. Key-aware attention mixes what it read by a matrix product. With `encoder_heads` those of
+    the encoder count too; the reference executes them, the published figures leave them out.
     """
-    labels = [*_children(detector),
-              *((part, ENCODER_HEADS) for head in _encoder_heads(detector) for part in head.children()),
-              *((head.locate, BOX_HEADS) for head in getattr(getattr(detector, "decoder", None), "heads", ()))]
-    counts = _count(detector, height, width, 1, rho, rules, labels, supervised=True)
+    counts = _count(detector, height, width, 1, rho, rules, _labels(detector), supervised=True)
     if not encoder_heads:
         counts = Counter({where: count for where, count in counts.items() if ENCODER_HEADS not in where})
+    counts.update(_mixing(detector, counts))
+    counts.update(_further_proposals(detector, counts))
     decoder = getattr(detector, "decoder", None)
     if isinstance(decoder, Decoder) and decoder.refine:  # ours starts the next layer from the boxes at hand
         counts.update({("decoder", "boxes again"): counts["decoder", BOX_HEADS]})
@@ -158,8 +166,42 @@ def count_pass(run: Callable[[], object], stages: Labels, rules: Rules = PRODUCT
     return _by_stage(counting.counts, innermost=True)
 
 
+def _labels(detector: nn.Module) -> Labels:
+    """What the references execute differently has to be told apart."""
+    decoder, queries = (getattr(detector, part, None) for part in ("decoder", "queries"))
+    proposing = [(queries.head.locate, BOX_HEADS), (queries.head.classify, CLASS_HEADS)] \
+        if isinstance(queries, MixedQueries) else []
+    return [*_children(detector), *proposing,
+            *((part, ENCODER_HEADS) for head in _encoder_heads(detector) for part in head.children()),
+            *((head.locate, BOX_HEADS) for head in getattr(decoder, "heads", ())),
+            *((part.query_proj, ASKING) for part in _key_aware(detector))]
+
+
+def _mixing(detector: nn.Module, counts: Counts) -> Counts:
+    """The products of weights and values in key-aware attention: for each query as many as it compares with keys."""
+    for part in _key_aware(detector):  # all of a detector's have one size
+        places, width = part.levels * part.points, part.query_proj.in_features
+        return Counter({(where[0], "mixing"): count // width * places
+                        for where, count in counts.items() if ASKING in where})
+    return Counter()
+
+
+def _further_proposals(detector: nn.Module, counts: Counts) -> Counts:
+    """Boxes of the tokens that were not chosen, which DINO's release computes too and Lite DETR's does not."""
+    queries, encoder = (getattr(detector, part, None) for part in ("queries", "encoder"))
+    if not isinstance(queries, MixedQueries) or isinstance(getattr(encoder, "plan", None), Interleaved):
+        return Counter()
+    rated = counts["queries", CLASS_HEADS] // queries.head.classify.weight.numel()
+    chosen = min(queries.count, rated // 2)  # rated once to be chosen, and once more to be supervised
+    return Counter({("queries", "further boxes"): counts["queries", BOX_HEADS] // chosen * (rated - 2 * chosen)})
+
+
+def _key_aware(detector: nn.Module) -> Iterator[KeyAwareAttention]:
+    return (part for part in detector.modules() if isinstance(part, KeyAwareAttention))
+
+
 def _count(detector: BaseDetector, height: int, width: int, batch: int, rho: float | None, rules: Rules,
-           labels: Labels, *, supervised: bool) -> Counter[tuple[str, ...]]:
+           labels: Labels, *, supervised: bool) -> Counts:
     """Multiply-adds by the labelled modules that were running, outermost first."""
     pass_ = _DryRun(detector)
     weights = {name: x.to("meta") for name, x in itertools.chain(pass_.named_parameters(), pass_.named_buffers())}
@@ -189,7 +231,7 @@ def _evaluating(module: nn.Module) -> Iterator[None]:
             part.training = training
 
 
-def _by_stage(counts: Mapping[tuple[str, ...], int], *, innermost: bool = False) -> Flops:
+def _by_stage(counts: Counts, *, innermost: bool = False) -> Flops:
     stages: Counter[str] = Counter()
     for where, count in counts.items():
         stages[where[-1 if innermost else 0] if where else BETWEEN] += count
@@ -221,7 +263,7 @@ class _Counting(TorchDispatchMode):
     def __init__(self, labels: Labels, rules: Rules):
         super().__init__()
         self.rules = rules
-        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.counts: Counts = Counter()
         self.running: list[str] = []
         self.labels = list(labels)
 
