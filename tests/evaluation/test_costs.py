@@ -7,9 +7,8 @@ from dataclasses import replace
 import pytest
 
 from winnow import models
-from winnow.errors import UsageError
 from winnow.evaluation import costs
-from winnow.evaluation.costs import Cost, cost, count, on_file, parse_size
+from winnow.evaluation.costs import Cost, cost, count, on_file
 
 SOME = ("sparse-detr-tiny", "sparse-detr-swint-rho30", "deformable-detr-dc5-r50", "lite-deformable-detr-r50",
         "dino-3scale-r50", "pnp-detr-r50-rho50", "detr-swint", "faster-rcnn-fpn-r50")  # one of each kind
@@ -63,14 +62,3 @@ def test_a_file_says_what_was_written(tmp_path, monkeypatch):
     assert cost("detr-r50").gflops == 1
     monkeypatch.undo()
     costs._file.cache_clear()
-
-
-def test_a_size_is_height_and_width():
-    assert parse_size("800x1066") == (800, 1066)
-    assert parse_size(" 64X96 ") == (64, 96)
-
-
-@pytest.mark.parametrize("text", ["800", "800x", "x", "800x1066x3", "axb", "-800x1066", "31x64", "0x0", "1e3x800"])
-def test_anything_else_is_no_size(text):
-    with pytest.raises(UsageError, match="a size is HEIGHTxWIDTH in pixels"):
-        parse_size(text)

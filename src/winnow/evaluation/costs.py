@@ -7,7 +7,6 @@ settings is counted again.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
@@ -17,14 +16,12 @@ from typing import Any
 import torch
 
 from .. import models
-from ..errors import UsageError
 from ..files import replace_file
 from ..interface import BaseDetector
 from .flops import count_flops, count_parameters
 
 FILE = Path(__file__).with_name("counts.json")
 SIZE = (800, 1066)  # what a photo of 640x480 becomes
-SMALLEST = 32       # pixels a side
 
 
 @dataclass(frozen=True)
@@ -69,15 +66,6 @@ def shapes_only(paper: str, settings: Mapping[str, Any]) -> BaseDetector:
     """A detector of tensors without storage, which is all that counting needs."""
     with torch.device("meta"):
         return models.build(paper, settings)
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width of "800x1066"; a UsageError where it is no size."""
-    found = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip().lower())
-    size = (int(found[1]), int(found[2])) if found else (0, 0)
-    if min(size) < SMALLEST:
-        raise UsageError(f"a size is HEIGHTxWIDTH in pixels, each at least {SMALLEST}, such as 800x1066; got {text!r}")
-    return size
 
 
 @cache
