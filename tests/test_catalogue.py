@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from winnow import cli, models
+from winnow import catalogue, cli, models
 from winnow.catalogue import entries, matching
 from winnow.errors import UsageError
 
@@ -98,3 +98,12 @@ def test_what_can_not_be_listed_ends_with_one_line(words, told, capsys):
     said = capsys.readouterr().err
     assert end.value.code == 2
     assert said.startswith("winnow: ") and told in said and said.count("\n") == 1
+
+
+def test_weights_tell_where_they_are_under_which_licence_and_their_own_ap(listed):
+    rows, told = listed("faster-rcnn")
+    weights = rows[0]["weights"]
+    assert weights["url"].startswith("https://") and weights["url"].endswith(".pth")
+    assert (weights["licence"], weights["ap"], rows[0]["published"]["ap"]) == ("BSD-3-Clause", 37.0, 42.0)
+    assert "download" in told
+    assert catalogue.published_weights("sparse-dino-r50") is None

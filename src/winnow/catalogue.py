@@ -19,6 +19,7 @@ from .evaluation.costs import SIZE, Cost, cost, on_file
 from .evaluation.published import main_figures
 from .models import Named
 from .progress import Progress
+from .weights.registry import weights_of
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class Entry:
         }
 
 
-def published_weights(_name: str) -> dict[str, Any] | None:
+def published_weights(name: str) -> dict[str, Any] | None:
     """Where the weights of a model are, under which licence, and their AP; None where nobody has published any."""
-    return None
+    weights = weights_of(name)
+    return {"url": weights.url, "licence": weights.licence, "ap": weights.ap} if weights else None
 
 
 def entries(pattern: str | None = None, size: tuple[int, int] = SIZE) -> list[Entry]:

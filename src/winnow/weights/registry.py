@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 from .. import models
 from ..errors import UsageError, near
+from ..evaluation.published import main_figures
 
 APACHE, BSD = "Apache-2.0", "BSD-3-Clause"
 
@@ -77,7 +78,7 @@ def find(name: str) -> Weights:
 def _detector(name: str, url: str, page: str, licence: str = APACHE, *, ap: float | None = None,
               sha256: str | None = None, **more: Any) -> Weights:
     """Weights of a detector, with the AP of its paper where its file has no other."""
-    return Weights(name, url, page, licence, models.MODELS[name].ap if ap is None else ap, sha256=sha256, **more)
+    return Weights(name, url, page, licence, main_figures(name)["ap"] if ap is None else ap, sha256=sha256, **more)
 
 
 def _sparse_detr() -> Iterable[Weights]:
