@@ -24,12 +24,13 @@ __version__ = "0.1.0"
 __all__ = ["load", "papers"]
 
 
-def load(model: str | Path, device: torch.device | str | None = None) -> Predictor:
+def load(model: str | Path, device: torch.device | str | None = None, precision: str = "fp32") -> Predictor:
     """A predictor from a run folder, a checkpoint file, or the name of a published model (`winnow models`).
 
     Args:
         model: where the weights are, or their name.
         device: "cpu", "cuda", "cuda:1" and so on; by default the first GPU, or the CPU without one.
+        precision: of the network, "fp32" or "bf16", and on GPUs also "fp16": faster, with boxes that differ a little.
 
     Raises:
         UsageError: if there is no such model, or its weights can't be had.
@@ -37,7 +38,7 @@ def load(model: str | Path, device: torch.device | str | None = None) -> Predict
     """
     from .inference import predictor  # noqa: PLC0415  (torch takes seconds; `import winnow` should not)
 
-    return predictor.load(model, device)
+    return predictor.load(model, device, precision)
 
 
 def __getattr__(name: str) -> Any:

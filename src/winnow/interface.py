@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
 
 from .losses import Losses
 from .structures import Batch, Boxes, Target
-
-if TYPE_CHECKING:
-    from .fast import Precision
 
 
 class BaseDetector(nn.Module, ABC):
@@ -62,14 +59,15 @@ class BaseDetector(nn.Module, ABC):
         """
         return self.boxes(self(batch, rho=rho), sizes, self.keep if keep is None else keep)
 
-    def optimize(self, precision: Precision = "fp32") -> BaseDetector:
+    def optimize(self, precision: str = "fp32") -> BaseDetector:
         """A copy that only predicts and takes less time; this detector stays as it is.
 
         It is made for the device that the weights are on: move the detector first. "fp32" gives the same results but
         for the order of sums; "bf16" and "fp16" (GPUs only) compute the backbone and the matrix products in that
         precision, and places, weights, scores and boxes in float32.
 
-        Raises UsageError for another precision, and for a detector that has no such form.
+        A detector of another kind than those in `papers` has no such form: it comes back itself, in "fp32" only.
+        Raises UsageError for a precision that can't be had.
         """
         from .fast import optimized  # noqa: PLC0415  (it is made of the parts, which know this interface)
 

@@ -92,7 +92,7 @@ class Loaded:
     """Stands for a predictor whose detector knows a data set."""
 
     def __init__(self, data: CocoData):
-        self.detector, self.categories = Knowing(data), data.categories
+        self.network, self.categories = Knowing(data), data.categories
         self.size, self.longest, self.device = 64, 96, "cpu"
 
     def check(self, threshold: float, rho: float | None) -> None:
@@ -101,7 +101,7 @@ class Loaded:
 
 
 def test_a_model_is_evaluated_on_the_split_that_was_asked_for(shapes, data, monkeypatch, capsys):
-    monkeypatch.setattr(room, "load", lambda model: Loaded(data))
+    monkeypatch.setattr(room, "load", lambda model, precision: Loaded(data))
     metrics, left_out = validate_command(shapes, "val", model="m")
     assert metrics.AP > 0.999 and left_out == 0
     assert set(metrics.per_class) == set(CLASSES)
@@ -122,7 +122,7 @@ def test_what_could_not_be_used_is_named_and_counted(shapes, tmp_path, data, mon
     (tmp_path / "annotations").mkdir()
     truth["annotations"].append({"id": 99, "image_id": 1, "category_id": 1, "bbox": [5, 5, 0, 3]})
     (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(truth))
-    monkeypatch.setattr(room, "load", lambda model: Loaded(data))
+    monkeypatch.setattr(room, "load", lambda model, precision: Loaded(data))
     metrics, left_out = validate_command(tmp_path, None, model="m")
     said = capsys.readouterr().out
     assert left_out == 2

@@ -145,7 +145,7 @@ def test_it_is_refused_to_train(paper: str) -> None:
 
 def test_precisions_that_can_not_be_had_are_told() -> None:
     detector = compose("sparse_detr")
-    with pytest.raises(ValueError, match="fp32, bf16, fp16"):
+    with pytest.raises(UsageError, match="fp32, bf16, fp16"):
         detector.optimize("int8")
     with pytest.raises(UsageError, match="take bf16 there"):
         detector.optimize("fp16")

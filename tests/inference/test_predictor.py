@@ -151,3 +151,20 @@ def test_importing_winnow_does_not_import_torch():
 
 def test_the_predictor_is_ready_for_evaluation(sparse):
     assert isinstance(sparse, Predictor) and not sparse.detector.training and sparse.sparse
+
+
+def test_predictions_come_from_the_form_that_only_predicts(sparse, sparse_checkpoint, picture):
+    assert sparse.network is not sparse.detector
+    quick, whole = sparse.run(picture, threshold=0), sparse.run(picture, threshold=0, samples=True)
+    assert not quick.output.samples and whole.output.samples
+    np.testing.assert_allclose(quick.detections.xyxy, whole.detections.xyxy, atol=0.01)
+    rounded = Predictor(sparse_checkpoint, "cpu", "bf16")
+    assert len(rounded.predict(picture, threshold=0)) == len(quick.detections)
+
+
+def test_a_precision_is_one_that_the_machine_and_the_model_have(fixed, sparse_checkpoint):
+    with pytest.raises(UsageError, match="fp32, bf16, fp16"):
+        Predictor(sparse_checkpoint, "cpu", "int8")
+    with pytest.raises(UsageError, match="a Fixed has no form that computes in bf16"):
+        fixed.detector.optimize("bf16")
+    assert fixed.network is fixed.detector

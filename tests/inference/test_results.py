@@ -104,7 +104,7 @@ def test_a_place_that_can_not_be_written_is_said(fixed, images):
 
 
 def test_the_command_tells_what_it_did_and_exits_by_it(fixed, images, monkeypatch, capsys):
-    monkeypatch.setattr(results, "load", lambda model, device: fixed)
+    monkeypatch.setattr(results, "load", lambda model, device, precision: fixed)
     (images / "in" / "notes.txt").write_text("x")
     assert predict_command([str(images / "in")], "model", out=images / "out") == 0
     said = capsys.readouterr()

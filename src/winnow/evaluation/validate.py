@@ -42,7 +42,8 @@ def validate(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, wor
 
 
 def validate_command(root: Path, split: str | None, *, model: str | None = None, detections: Path | None = None,
-                     rho: float | None = None, batch_size: int = 1, workers: int = 0) -> tuple[Metrics, int]:
+                     rho: float | None = None, batch_size: int = 1, workers: int = 0,
+                     precision: str = "fp32") -> tuple[Metrics, int]:
     """`winnow val`: metrics of a model, or of a results file, on a split, and how much of the data was left out."""
     folder = find_data(root)
     console.print(folder.describe(), markup=False)
@@ -53,14 +54,14 @@ def validate_command(root: Path, split: str | None, *, model: str | None = None,
             raise UsageError("--rho is for models; the detections of a file are what they are")
         return evaluate(source.annotations, detections), 0
     assert model is not None
-    predictor = load(model)
+    predictor = load(model, precision=precision)
     predictor.check(0.0, rho)
     data = CocoData(source.annotations, source.images, evaluation(predictor.size, predictor.longest),
                     categories=predictor.categories)
     console.print(data.describe(), markup=False)
     for line in data.problems.lines():
         console.print(line, style="yellow", markup=False)
-    metrics = validate(predictor.detector, data, batch_size=batch_size, workers=workers, rho=rho,
+    metrics = validate(predictor.network, data, batch_size=batch_size, workers=workers, rho=rho,
                        device=predictor.device)
     for record in data.damaged:
         console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)

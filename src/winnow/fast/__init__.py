@@ -17,25 +17,29 @@ scores, boxes and the streams that layers add to stay float32.
 from __future__ import annotations
 
 import copy
-from typing import Literal, cast
+from typing import Literal
 
 import torch
 
-from ..errors import UsageError, one_of
+from ..errors import UsageError
 from ..interface import BaseDetector
-from .forms import Form, quick
+from .forms import Form, has_form, quick
 
 Precision = Literal["fp32", "bf16", "fp16"]
-PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def optimized(detector: BaseDetector, precision: Precision = "fp32") -> BaseDetector:
+def optimized(detector: BaseDetector, precision: str = "fp32") -> BaseDetector:
     """The form of a detector that only predicts, on the device that it is on; see `BaseDetector.optimize`."""
+    if precision not in PRECISIONS:
+        raise UsageError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+    dtype = PRECISIONS[precision]
+    if not has_form(detector):
+        if dtype is torch.float32:
+            return detector
+        raise UsageError(f"a {type(detector).__name__} has no form that computes in {precision}; take fp32")
     device = next(detector.parameters()).device
-    dtype = one_of(PRECISIONS, precision, "the precision")
     if dtype is torch.float16 and device.type == "cpu":
         raise UsageError("processors compute slowly in fp16; take bf16 there, or move the detector to a GPU first")
-    form = quick(copy.deepcopy(detector).eval(), Form(dtype, device))
-    if not isinstance(form, BaseDetector) or type(form) is type(detector):
-        raise UsageError(f"a {type(detector).__name__} has no form that only predicts")
-    return cast(BaseDetector, form.eval().requires_grad_(False))
+    form: BaseDetector = quick(copy.deepcopy(detector).eval(), Form(dtype, device))
+    return form.eval().requires_grad_(False)

@@ -17,7 +17,7 @@ from .places import PlacedPyramid
 from .products import Conversation, Product
 
 LANES = 16    # floats of a vector register; tokens are padded to a multiple of them
-READING = 11  # multiplications of a matrix product take as long as reading and weighing one number; measured
+READING = 8   # multiplications of a product take as long as reading and weighing one number; measured
 
 
 @dataclass(frozen=True)

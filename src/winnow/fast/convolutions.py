@@ -16,6 +16,8 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from .products import has_onednn
+
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
 IDLE = (nn.Identity, nn.Dropout)
 FRESH = (nn.Conv2d, nn.MaxPool2d)  # their results are theirs alone
@@ -39,7 +41,10 @@ class Maps(nn.Module):
 
 
 class Step(nn.Module):
-    """A convolution, and in the same step what follows it: a sum with another map, a ReLU."""
+    """A convolution, and in the same step what follows it: a sum with another map, a ReLU.
+
+    On processors it is one pass over the memory, by the operators that torch.compile uses there.
+    """
 
     def __init__(self, conv: nn.Conv2d, relu: bool):
         super().__init__()
@@ -48,19 +53,10 @@ class Step(nn.Module):
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """A map (B, C, H, W), and one of the result's shape to add, which is overwritten."""
-        x = self.conv(x)
-        if other is not None:
-            x = other.add_(x)
-        return x.relu_() if self.relu else x
-
-
-class ProcessorStep(Step):
-    """The same in one pass over the memory, by the operators that torch.compile uses on processors."""
-
-    def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """As without it."""
-        if torch.compiler.is_compiling():  # which joins steps itself, and has no shapes for these operators
-            return super().forward(x, other)
+        if not has_onednn(x):
+            x = self.conv(x)
+            x = x if other is None else other.add_(x)
+            return x.relu_() if self.relu else x
         weight, bias, onednn = self.conv.weight, self.conv.bias, torch.ops.mkldnn
         if other is None:
             return cast(Tensor, onednn._convolution_pointwise(
@@ -156,9 +152,8 @@ def _join_steps(whole: fx.GraphModule) -> None:
         end = cast(fx.Node, active) if relu else end
         if end is start:
             continue
-        kind = ProcessorStep if cast(nn.Conv2d, conv).weight.device.type == "cpu" else Step
         name = f"steps_{start.name}"
-        whole.add_submodule(name, kind(cast(nn.Conv2d, conv), relu))
+        whole.add_submodule(name, Step(cast(nn.Conv2d, conv), relu))
         with whole.graph.inserting_before(end):
             step = whole.graph.call_module(name, (start.args[0],) if other is None else (start.args[0], other))
         end.replace_all_uses_with(step)

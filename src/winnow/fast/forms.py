@@ -51,6 +51,11 @@ def quick(part: nn.Module, form: Form) -> Any:
     return _with_quick_parts(part, form)
 
 
+def has_form(part: nn.Module) -> bool:
+    """Whether a part has a quick form of its own."""
+    return quick.dispatch(type(part)) is not quick.dispatch(object)
+
+
 def _with_quick_parts(part: Any, form: Form) -> Any:
     for name, child in part.named_children():
         setattr(part, name, quick(child, form))

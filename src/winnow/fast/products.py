@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -10,6 +11,7 @@ from torch import Tensor, nn
 
 from ..mlp import FeedForward
 
+ONEDNN = torch.backends.mkldnn.is_available()
 ROWS = 2048  # that a processor takes at a time, so that what it computes between two products stays in its cache
 
 
@@ -22,13 +24,26 @@ class Product(nn.Module):
         self.weight = nn.Parameter(torch.cat(weights).to(precision), requires_grad=False)
         self.bias = nn.Parameter(torch.cat(biases).to(precision), requires_grad=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(..., in) -> (..., out of all layers)."""
-        return F.linear(x.to(self.weight.dtype), self.weight, self.bias)
+    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
+        """(..., in) -> (..., out of all layers), with a ReLU behind it if asked."""
+        x = x.to(self.weight.dtype)
+        if has_onednn(x):  # a tenth faster than MKL here, and the ReLU costs nothing
+            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(
+                x, self.weight, self.bias, "relu" if relu else "none", [], ""))
+        x = F.linear(x, self.weight, self.bias)
+        return x.relu_() if relu else x
+
+
+def has_onednn(x: Tensor) -> bool:
+    """Whether the fused operators that torch.compile uses on processors can be called for x.
+
+    Within torch.compile they can not, and need not: it joins steps itself.
+    """
+    return ONEDNN and x.device.type == "cpu" and not torch.compiler.is_compiling()
 
 
 class QuickFeedForward(nn.Module):
-    """A feed-forward network that writes over what it needs no more."""
+    """A feed-forward network in two steps."""
 
     def __init__(self, plain: FeedForward, precision: torch.dtype):
         super().__init__()
@@ -36,7 +51,7 @@ class QuickFeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        return self.shrink(self.expand(x).relu_())
+        return self.shrink(self.expand(x, relu=True))
 
 
 class Conversation(nn.Module):

@@ -36,7 +36,7 @@ class Seen:
 
     image: Image.Image         # RGB as displayed
     detections: sv.Detections  # in pixels of that image
-    output: Any                # of a batch of one; a detection transformer's has selection, samples and their grid
+    output: Any                # of a batch of one; a detection transformer's has selection, grid and, if asked, samples
     size: tuple[int, int]      # height and width of the network's input
 
 
@@ -44,14 +44,17 @@ class Predictor:
     """A detector with the names of its classes and the image size that it was trained for.
 
     Attributes:
-        detector: the network, in evaluation mode on its device.
+        detector: the network, in evaluation mode on its device, as it was trained.
+        network: the form of it that only predicts; see `BaseDetector.optimize`.
         categories: label i of the network is categories[i].
 
     """
 
-    def __init__(self, checkpoint: Checkpoint, device: torch.device | str | None = None):
+    def __init__(self, checkpoint: Checkpoint, device: torch.device | str | None = None,
+                 precision: str = "fp32"):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.detector: BaseDetector = checkpoint.detector.to(self.device).eval()
+        self.network: BaseDetector = self.detector.optimize(precision)
         self.categories: tuple[Category, ...] = tuple(checkpoint.categories)
         self.size: int = checkpoint.run.get("size", 800)
         self.longest: int | None = checkpoint.run.get("longest", 1333)
@@ -103,13 +106,17 @@ class Predictor:
         return list(self._each(source, threshold, rho, batch_size, keep))
 
     @torch.inference_mode()
-    def run(self, source: Source, *, threshold: float = THRESHOLD, rho: float | None = None, keep: int = KEEP) -> Seen:
-        """One image as in `predict`, with the network's whole output, for pictures of what it did."""
+    def run(self, source: Source, *, threshold: float = THRESHOLD, rho: float | None = None, keep: int = KEEP,
+            samples: bool = False) -> Seen:
+        """One image as in `predict`, with the network's output, for pictures of what it did.
+
+        `samples` has the output tell where the decoder looked, too. Only the detector itself does, which takes longer.
+        """
         self.check(threshold, rho)
         image = read(source)
         batch = self._batch([image])
         try:
-            output = self.detector(batch, rho=rho)
+            output = (self.detector if samples else self.network)(batch, rho=rho)
         except ValueError as error:  # the model says what does not fit, such as more queries than tokens
             raise UsageError(str(error)) from error
         (boxes,) = self.detector.boxes(output, [(image.height, image.width)], keep)
@@ -132,7 +139,7 @@ class Predictor:
             images = [read(source) for source in sources[start:start + batch_size]]
             originals = [(image.height, image.width) for image in images]
             try:
-                found = self.detector.detect(self._batch(images), originals, keep=keep, rho=rho)
+                found = self.network.detect(self._batch(images), originals, keep=keep, rho=rho)
             except ValueError as error:
                 raise UsageError(str(error)) from error
             for image, boxes in zip(images, found, strict=True):
@@ -156,7 +163,7 @@ class Predictor:
         )
 
 
-def load(model: str | Path, device: torch.device | str | None = None) -> Predictor:
+def load(model: str | Path, device: torch.device | str | None = None, precision: str = "fp32") -> Predictor:
     """A predictor from a run folder, a checkpoint file, the name of a model with published weights, or OWNER/NAME.
 
     The last is a repository of the Hugging Face Hub with a DETR or Deformable DETR of transformers. What is not on this
@@ -169,7 +176,8 @@ def load(model: str | Path, device: torch.device | str | None = None) -> Predict
     from ..weights import cache, checkpoints  # noqa: PLC0415  (drawing and reports do without them)
 
     path = Path(model)
-    return Predictor(checkpoints.load(path if path.exists() else cache.checkpoint(str(model))), device)
+    found = checkpoints.load(path if path.exists() else cache.checkpoint(str(model)))
+    return Predictor(found, device, precision)
 
 
 def read(source: Source) -> Image.Image:

@@ -69,7 +69,7 @@ def predict_folder(predictor: Predictor, sources: Sequence[str], *, out: Path | 
             Progress("predict", len(sources)) if progress else nullcontext()) as bar:
         for source in sources:
             try:
-                seen = predictor.run(source, threshold=threshold, rho=rho)
+                seen = predictor.run(source, threshold=threshold, rho=rho, samples=show_tokens)
             except WinnowError as error:
                 results.fail(source, str(error).removeprefix(f"{source}: "))
             else:
@@ -84,13 +84,13 @@ def predict_folder(predictor: Predictor, sources: Sequence[str], *, out: Path | 
 
 def predict_command(sources: Sequence[str], model: str, *, out: Path | None = None, json_path: Path | None = None,
                     threshold: float = THRESHOLD, rho: float | None = None, show_tokens: bool = False,
-                    device: str | None = None) -> int:
+                    device: str | None = None, precision: str = "fp32") -> int:
     """`winnow predict`: expand, load, predict, and say what happened. Returns the exit code, 1 if an image failed."""
     console = Console(stderr=True)
     found = expand(sources)
     if found.ignored:
         console.print(f"{_count(found.ignored, 'other file')} ignored (not an image by its extension)", highlight=False)
-    predictor = load(model, device)
+    predictor = load(model, device, precision)
     summary = predict_folder(predictor, found.images, out=out, json_path=json_path, threshold=threshold, rho=rho,
                              show_tokens=show_tokens, progress=True)
     for source, reason in summary.failed:

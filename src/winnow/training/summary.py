@@ -41,7 +41,7 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
             name = data.images[index].file_name
             progress.advance()
             try:
-                seen = predictor.run(source.images / name)
+                seen = predictor.run(source.images / name, samples=predictor.sparse and place < SHEETS)
             except DataError as error:
                 console.print(f"left out of the page: {error}", markup=False)
                 continue
