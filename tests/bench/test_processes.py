@@ -7,7 +7,7 @@ import pytest
 
 from winnow.bench import processes
 from winnow.bench.contenders import Contender
-from winnow.bench.processes import KEEP, LostError, Pool, Worker, environment
+from winnow.bench.processes import KEEP, LostError, Pool, Worker, environment, telling
 from winnow.errors import UsageError
 
 from .conftest import Told
@@ -50,6 +50,11 @@ def test_all_stay_where_memory_is_not_known(told: type[Told]) -> None:
         for each in (A, B, C):
             pool.load(each)
         assert len(pool.places) == 3
+
+
+def test_what_decides_about_speed_is_told_and_nothing_else() -> None:
+    assert telling({"HOME": "/root", "OMP_NUM_THREADS": "2", "WINNOW_OPS": "plain", "WINNOW_CACHE": "x"}) == {
+        "OMP_NUM_THREADS": "2", "WINNOW_OPS": "plain"}
 
 
 def test_all_workers_have_the_same_allocator_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,8 @@ from .machine import memory
 
 Allocator = Literal["system", "keep"]
 KEEP = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(2**46), "MALLOC_TOP_PAD_": str(2**26)}
+DECIDING = ("WINNOW_CPU", "WINNOW_OPS", "OMP_", "GOMP_", "KMP_", "MKL_", "ONEDNN_", "DNNL_", "MALLOC_", "LD_PRELOAD",
+            "TORCH_", "CUDA_VISIBLE_DEVICES")
 RESERVE_MB = 1024.0  # for everything else on the machine
 GUESS_MB = 2048.0    # what a contender may take that has not run yet
 HEADROOM = 1.2       # over the peak that a contender had before
@@ -40,6 +42,11 @@ def environment(allocator: Allocator, threads: int | None) -> dict[str, str]:
     own = {name: value for name, value in os.environ.items() if name not in KEEP}
     count = {"OMP_NUM_THREADS": str(threads)} if threads else {}
     return own | (KEEP if allocator == "keep" else {}) | count
+
+
+def telling(environment: Mapping[str, str]) -> dict[str, str]:
+    """The variables that decide about speed, where they are set."""
+    return {name: value for name, value in sorted(environment.items()) if name.startswith(DECIDING)}
 
 
 class Worker:

@@ -13,7 +13,6 @@ from rich.table import Table
 
 from .contenders import shown
 from .floor import floor_of, floors
-from .processes import KEEP
 from .run import Measured, Run
 
 BEST = 100  # detections of one contender that are looked for among the other's
@@ -24,7 +23,7 @@ def as_dict(run: Run) -> dict[str, Any]:
     return {
         "rows": [row(run, each) for each in run.entered], "machine": run.machine.as_dict(), **run.runtime,
         "settings": {"rounds": run.settings.rounds, "warmup": run.settings.warmup,
-                     "allocator": run.settings.allocator},
+                     "allocator": run.settings.allocator, "environment": run.environment},
         "interrupted": run.interrupted,
     }
 
@@ -128,10 +127,10 @@ def heading(run: Run) -> list[str]:
         lines.append(f"{runtime['gpu'] + '; ' if runtime['gpu'] else ''}torch {runtime['torch']}, "
                      f"{runtime['threads']} threads; 10^9 multiply-adds a second: {products}; "
                      f"copies {runtime['rates']['copy']:.0f} GB/s")
-    kept = " ".join(f"{name}={value}" for name, value in KEEP.items())
-    allocator = "as the system's is" if run.settings.allocator == "system" else f"keeps large blocks: {kept}"
+    allocator = "as the system's is" if run.settings.allocator == "system" else "keeps large blocks"
     lines.append(f"{run.settings.rounds} alternating rounds, {run.settings.warmup} warm-up before each sample; "
-                 f"allocator {allocator}")
+                 f"allocator {allocator}; "
+                 f"{' '.join(f'{name}={value}' for name, value in run.environment.items()) or 'plain environment'}")
     if machine.busy:
         lines.append(f"other work ran here before (load {machine.load}): trust ratios, not times")
     return lines

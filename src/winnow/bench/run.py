@@ -9,7 +9,7 @@ from typing import Any
 from ..progress import Progress, console
 from .contenders import Against, Contender, Request, baselines, contenders
 from .machine import Machine, this_machine
-from .processes import Allocator, LostError, Pool, Worker, environment
+from .processes import Allocator, LostError, Pool, Worker, environment, telling
 
 SECONDS = 0.3  # of passes in one sample, where one takes less
 
@@ -47,6 +47,7 @@ class Run:
     machine: Machine
     against: Sequence[Against]
     entered: list[Measured]
+    environment: dict[str, str]  # what is set there and decides about speed
     runtime: dict[str, Any] = field(default_factory=dict)  # rates, threads, torch
     interrupted: bool = False
 
@@ -68,7 +69,8 @@ def run(request: Request, settings: Settings) -> Run:
     Raises UsageError for what can't be measured at all; a contender that breaks down later is left out.
     """
     started = environment(settings.allocator, settings.threads)
-    result = Run(settings, this_machine(), request.against, [Measured(each) for each in contenders(request)])
+    entered = [Measured(each) for each in contenders(request)]
+    result = Run(settings, this_machine(), request.against, entered, telling(started))
     steps = 1 + len(result.entered) * (1 + settings.rounds)
     try:
         with Progress("benchmark", steps) as progress, Pool(started) as pool:
