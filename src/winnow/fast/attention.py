@@ -100,8 +100,8 @@ class LateDeformable(QuickDeformable):
         if not isinstance(memory, WholePyramid):
             return super().forward(query, reference, memory)
         values = memory.whole[:, :, None].expand(-1, -1, self.heads, -1)
-        found = self.gather(query, reference, values, memory).unflatten(-1, (self.heads, 1, -1))  # (B, Q, M, 1, C')
-        return self.output((found @ self.late).flatten(2)), None
+        found = self.gather(query, reference, values, memory).unflatten(-1, (self.heads, -1))  # (B, Q, M, C + LANES)
+        return self.output(torch.einsum("bqmc,mcd->bqmd", found, self.late).flatten(2)), None
 
 
 class QuickKeyAware(nn.Module):

@@ -35,8 +35,8 @@ class QuickEncoder(nn.Module):
         previous = tokens = None
         for layer, subset in zip(self.layers, planned.subsets, strict=True):
             if subset is not previous:
-                previous, tokens = subset, subset.take(memory.values).float()
-                positions, centers = subset.take(memory.positions), subset.take(memory.grid.centers)
+                previous, tokens = subset, _take(memory.values, subset).float()
+                positions, centers = _take(memory.positions, subset), _take(memory.grid.centers, subset)
             layer(tokens, positions, centers, memory, subset.fine)
             _write(memory.values, subset, cast(Tensor, tokens))
         return Encoded(memory, planned.selection, [])
@@ -116,14 +116,23 @@ class QuickObjectness(nn.Module):
         return torch.cat(found, 1), []
 
 
+def _take(x: Tensor, subset: Subset) -> Tensor:
+    """The rows (B, N, C) of x (B, T, C) in a subset; of one image they are copied whole."""
+    if isinstance(subset, Selection) and len(x) == 1:
+        return x[0].index_select(0, subset.index[0])[None]
+    return subset.take(x)
+
+
 def _write(values: Tensor, subset: Subset, tokens: Tensor) -> None:
     """Values (B, T, C) get the new rows (B, N, C) of a subset; surplus rows of smaller images stay as they are."""
     if not isinstance(subset, Selection):
         subset.take(values).copy_(tokens)
-        return
-    rows = torch.where(subset.chosen[..., None], tokens.to(values.dtype), subset.take(values))
-    first = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
-    values.flatten(0, 1).index_copy_(0, (subset.index + first).flatten(), rows.flatten(0, 1))
+    elif len(values) == 1:
+        values[0].index_copy_(0, subset.index[0], tokens[0].to(values.dtype))
+    else:
+        rows = torch.where(subset.chosen[..., None], tokens.to(values.dtype), subset.take(values))
+        first = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
+        values.flatten(0, 1).index_copy_(0, (subset.index + first).flatten(), rows.flatten(0, 1))
 
 
 def _half(linear: nn.Linear, columns: slice, *, bias: bool) -> nn.Linear:
