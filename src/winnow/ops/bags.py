@@ -64,7 +64,7 @@ def _corners(locations: Tensor, weights: Tensor, shapes: Shapes) -> tuple[Tensor
     right, below = (width > 1).int(), (height > 1).int() * width
     step = torch.stack([torch.zeros_like(right), right, below, below + right]) * heads          # (4, L * P)
     first = (start * heads) + torch.arange(heads, dtype=torch.int32)[:, None]                   # (M, L * P)
-    rows = torch.addcmul(first, torch.addcmul(column, line, width), torch.tensor(heads, dtype=torch.int32))
+    rows = line.mul_(width).add_(column).mul_(heads).add_(first)                                # (Q, M, L * P)
     return (rows[:, :, None] + step).flatten(2), counts.flatten(2)
 
 
@@ -75,7 +75,7 @@ def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     exist; where there is but one, the second has no share.
     """
     place = torch.addcmul(torch.tensor(-0.5), location, size.float())
-    first = place.floor().fmax(torch.zeros(())).minimum((size - 2).clamp(0).float())  # of a NaN, 0
+    first = place.floor().clamp_(0).nan_to_num_(0).minimum((size - 2).clamp(0).float())
     share = (place - first)[:, :, None] - torch.tensor([[0.0], [1.0]])
     share = share.abs_().neg_().add_(1).relu_()
     if int(size.min()) < 2:
