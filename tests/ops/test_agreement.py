@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from winnow.ops import deformable_attend, deformable_match, deformable_sample, locate, plain, share
+from winnow.ops import deformable_attend, deformable_match, deformable_sample, deformable_splat, locate, plain, share
 from winnow.structures import Samples, Shapes
 
 PYRAMID: Shapes = ((7, 9), (4, 5), (2, 3), (1, 1))
@@ -78,6 +78,21 @@ def test_matching_agrees_with_its_gradients(backend: str, kind: str, dim: int) -
         for mine, theirs in zip(torch.autograd.grad(answered, ours, came),
                                 torch.autograd.grad(expected, exact, came.double()), strict=True):
             close(mine, theirs)
+
+
+@pytest.mark.parametrize("kind", ["inside", "around", "between tokens", "far outside"])
+def test_splatting_gives_each_token_its_share(backend: str, kind: str) -> None:
+    """By the definition, token by token: the part of a pyramid over the place's corner that the token has."""
+    where, much = places(kind, PYRAMID), weights(PYRAMID)
+    where[1, 0, 0, 0, 0, 0] = torch.nan
+    expected = []
+    for level, (h, w) in enumerate(PYRAMID):
+        y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        place = where[:, :, :, level].double() * torch.tensor([w, h])
+        apart = (place[..., None, :] - torch.stack([x, y], -1).view(-1, 2)).abs()       # (B, Q, M, P, H * W, 2)
+        share = (1 - apart).clamp(min=0).prod(-1).nan_to_num()
+        expected.append((share * much[:, :, :, level, :, None]).sum((1, 2, 3)))
+    close(deformable_splat(PYRAMID, Samples(where, much)), torch.cat(expected, 1), 2e-6)
 
 
 @pytest.mark.parametrize("sides", [2, 4])

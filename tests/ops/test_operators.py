@@ -42,6 +42,7 @@ def test_the_operators_pass_pytorchs_own_checks() -> None:
     x = given(learning=False)
     torch.library.opcheck(operators.sample_backward, (torch.randn(1, 3, 16), x["values"], shapes, x["locations"],
                                                       x["weights"]))
+    torch.library.opcheck(operators.splat, (shapes, x["locations"], x["weights"]))
     torch.library.opcheck(operators.attend, (x["values"], shapes, x["locations"], torch.rand(1, 3, 2, 2),
                                              torch.randn(1, 3, 2, 4)))
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from ..ops import deformable_splat
 from ..structures import Grid, Output, Samples, Selection, Tokens
 from .criterion import Losses
 
@@ -37,24 +38,8 @@ class Saliency:
 
 @torch.no_grad()
 def attention_map(samples: Sequence[Samples], grid: Grid) -> Tensor:
-    """The DAM (B, T), in float32. A sample gives its weight to the four tokens around it, in bilinear shares.
-
-    As in the reference, a token counts from its top left corner here, not from its centre as when it is read.
-    """
-    device = samples[0].weights.device
-    size = torch.tensor([(w, h) for h, w in grid.shapes], dtype=torch.float32, device=device)[:, None]  # (L, 1, 2)
-    start = torch.tensor(grid.starts[:-1], device=device)[:, None]                                      # (L, 1)
-    received = torch.zeros(len(samples[0].weights), grid.starts[-1], dtype=torch.float32, device=device)
-    for sample in samples:
-        place = sample.locations.float() * size
-        low = place.floor()
-        for corner in size.new_tensor([(0, 0), (0, 1), (1, 0), (1, 1)]):
-            token = low + corner
-            share = (1 - (place - token).abs()).prod(-1)
-            inside = ((token >= 0) & (token < size)).all(-1)
-            index = torch.where(inside, token[..., 1] * size[..., 0] + token[..., 0], 0).long() + start
-            received.scatter_add_(1, index.flatten(1), (sample.weights.float() * share * inside).flatten(1))
-    return received
+    """The DAM (B, T), in float32: what all layers' samples give to each token."""
+    return torch.stack([deformable_splat(grid.shapes, sample) for sample in samples]).sum(0)
 
 
 @torch.no_grad()

@@ -3,6 +3,7 @@
     deformable_sample  values at given places, weighed and added up
     deformable_match   how well the keys at given places answer their query
     deformable_attend  sampling that aims by itself: offsets and logits in, for those who need not know where it looked
+    deformable_splat   how much each token is given by those who read it
 
 Shape letters are those of `structures.py`; D is the channels of one head. Places in [0, 1] span a level; reading is
 bilinear between token centres. On this every backend agrees:
@@ -28,7 +29,8 @@ from . import operators, plain
 from .choice import backend_of, use, wanted
 from .plain import locate, share
 
-__all__ = ["backend_of", "deformable_attend", "deformable_match", "deformable_sample", "locate", "share", "use"]
+__all__ = ["backend_of", "deformable_attend", "deformable_match", "deformable_sample", "deformable_splat", "locate",
+           "share", "use"]
 
 
 def deformable_sample(values: Tensor, shapes: Shapes, samples: Samples) -> Tensor:
@@ -66,6 +68,17 @@ def deformable_attend(values: Tensor, shapes: Shapes, reference: Tensor, offsets
         return deformable_sample(values, shapes, Samples(places, share(logits, len(shapes))))
     _check(values, shapes)
     return operators.attend(values, operators.flat(shapes), offsets, reference, logits)
+
+
+def deformable_splat(shapes: Shapes, samples: Samples) -> Tensor:
+    """What each token is given (B, T), in float32: a sample gives its weight to the four tokens around it, bilinearly.
+
+    As in the reference, a token counts from its top left corner here, not from its centre as when it is read. A place
+    that is not a number gives nothing. There is no gradient.
+    """
+    if wanted() == "plain":
+        return plain.splat(shapes, samples.locations, samples.weights)
+    return operators.splat(operators.flat(shapes), samples.locations, samples.weights)
 
 
 def _check(values: Tensor, shapes: Shapes) -> None:

@@ -1,8 +1,8 @@
 """The operators in PyTorch alone, as fast as it goes: what serves where there was no compiler.
 
 Reading is summing up some rows of a table, each weighed: an embedding bag. Places become rows of the table and their
-weights by ordinary arithmetic, for so many queries at a time that these numbers stay in the cache. Matching and
-gradients are those of `plain`.
+weights by ordinary arithmetic, for so many queries at a time that these numbers stay in the cache. Matching, gradients
+and splats are those of `plain`.
 
 A place beyond its level reads the nearest token there is, times zero: it would notice one that is not a number.
 """
@@ -14,9 +14,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Shapes
-from .plain import locate, match, sample_backward, share
+from .plain import locate, match, sample_backward, share, splat
 
-__all__ = ["attend", "match", "sample", "sample_backward", "serves"]
+__all__ = ["attend", "match", "sample", "sample_backward", "serves", "splat"]
 
 QUERIES = 2048  # at a time; more do not fit the cache, and fewer are not worth a call
 

@@ -39,6 +39,9 @@ class Backend(Protocol):
     def attend(self, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
         """See `ops.deformable_attend`."""
 
+    def splat(self, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+        """See `ops.deformable_splat`."""
+
     def sample_backward(self, gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
                         weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of values, locations and weights."""

@@ -92,6 +92,13 @@ def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Ten
     return out.to(keys.dtype)
 
 
+def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """See `ops.deformable_splat`."""
+    received = torch.zeros(len(weights), sum(h * w for h, w in shapes), 1)
+    _run("splat", shapes, places=locations, weights=weights, to_values=received)
+    return received.squeeze(2)
+
+
 def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
                     weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of values, locations and weights; sums are kept in float32."""
@@ -114,8 +121,9 @@ def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
     sides = [side for shape in shapes for side in shape]
     points = tensors["places"].shape[3:].numel() // len(sides)
     corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
+    channels = tensors["values"].shape[-1] if "values" in tensors else 1
     rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done
-    call = _Call(images, queries, heads, tensors["values"].shape[-1], len(shapes), points,
+    call = _Call(images, queries, heads, channels, len(shapes), points,
                  (ctypes.c_int64 * len(sides))(*sides), sides=corners, team=_team(), threads=torch.get_num_threads(),
                  **{role: _Rows.of(x) for role, x in rows.items()})
     _kernel(name)(ctypes.byref(call))
@@ -123,7 +131,7 @@ def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
 
 def _by_rows(x: Tensor) -> Tensor:
     """The tensor in a type that the kernels know, dimensions from the fourth on in one row without gaps."""
-    x = (x if x.dtype in (torch.float32, torch.bfloat16) else x.float()).flatten(3)
+    x = (x if x.dtype in (torch.float32, torch.bfloat16) else x.float())[..., None].flatten(3)
     return x if x.stride(-1) == 1 else x.contiguous()
 
 

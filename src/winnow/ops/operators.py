@@ -52,6 +52,12 @@ def attend(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Te
     return choose(values).attend(values, _pairs(shapes), offsets, reference, logits).contiguous()
 
 
+@torch.library.custom_op("winnow::deformable_splat", mutates_args=())
+def splat(shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    """See `ops.deformable_splat`; it has no gradient."""
+    return choose(weights).splat(_pairs(shapes), locations, weights)
+
+
 @sample.register_fake
 def _(values: Tensor, shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     return values.new_empty(values.shape[0], locations.shape[1], values.shape[2] * values.shape[3])
@@ -71,6 +77,11 @@ def _(keys: Tensor, shapes: Sequence[int], locations: Tensor, asked: Tensor) -> 
 @attend.register_fake
 def _(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
     return values.new_empty(values.shape[0], offsets.shape[1], values.shape[2] * values.shape[3])
+
+
+@splat.register_fake
+def _(shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
+    return weights.new_empty(weights.shape[0], sum(h * w for h, w in _pairs(shapes)), dtype=torch.float32)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:

@@ -57,6 +57,24 @@ def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, l
     return sample(values, shapes, locate(reference, offsets, shapes), share(logits, len(shapes)))
 
 
+def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
+    """See `ops.deformable_splat`."""
+    size = torch.tensor([(w, h) for h, w in shapes], dtype=torch.float32, device=weights.device)[:, None]  # (L, 1, 2)
+    starts = [sum(h * w for h, w in shapes[:level]) for level in range(len(shapes) + 1)]
+    start = torch.tensor(starts[:-1], device=weights.device)[:, None]                                      # (L, 1)
+    received = torch.zeros(len(weights), starts[-1], dtype=torch.float32, device=weights.device)
+    place = locations.float() * size
+    low = place.floor()
+    for corner in size.new_tensor([(0, 0), (0, 1), (1, 0), (1, 1)]):
+        token = low + corner
+        share = (1 - (place - token).abs()).prod(-1)
+        inside = ((token >= 0) & (token < size)).all(-1)
+        index = torch.where(inside, token[..., 1] * size[..., 0] + token[..., 0], 0).long() + start
+        given = torch.where(inside, weights.float() * share, 0)
+        received.scatter_add_(1, index.flatten(1), given.flatten(1))
+    return received
+
+
 def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
                     weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of values, locations and weights, given that (B, Q, M * D) of what `sample` returned."""

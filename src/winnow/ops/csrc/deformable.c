@@ -9,7 +9,7 @@
 
        gather   adds up the tokens by what they count            sample, attend
        compare  multiplies the tokens with a row of channels     match, and the gradient of places and weights
-       scatter  adds a row of channels to the tokens             the gradient of values
+       scatter  adds a row of channels to the tokens             splat, and the gradient of values
 
    Letters in shapes as in ../../structures.py, and D the channels of a head. */
 
@@ -37,6 +37,8 @@
 typedef float Lanes __attribute__((vector_size(4 * LANES)));
 typedef float Anywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias)); /* as it lies in memory */
 typedef float Four __attribute__((vector_size(16)));
+typedef float FourAnywhere __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t Fours __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef int32_t IntsAnywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
@@ -130,11 +132,25 @@ INLINE void put(const Lanes *from, int vectors, char *to, int64_t c, int half) {
             *(WordsAnywhere *)((uint16_t *)to + c + v * LANES) = rounded(from[v]) >> 16 | rounded(from[v + 1]);
 }
 
-INLINE float sum(Lanes x) {
+INLINE Four folded(Lanes x) {
     union { Lanes whole; Four parts[LANES / 4]; } both = {x};
     Four total = both.parts[0];
     for (int i = 1; i < LANES / 4; i++) total += both.parts[i];
-    return (total[0] + total[1]) + (total[2] + total[3]);
+    return total;
+}
+
+INLINE float sum(Four x) { return (x[0] + x[1]) + (x[2] + x[3]); }
+
+#if defined(__clang__) || __GNUC__ >= 12
+#define PICK(a, b, ...) __builtin_shufflevector(a, b, __VA_ARGS__)
+#else
+#define PICK(a, b, ...) __builtin_shuffle(a, b, (Fours){__VA_ARGS__})
+#endif
+
+/* The sum of each of four. */
+INLINE Four sums(Four a, Four b, Four c, Four d) {
+    Four ab = PICK(a, b, 0, 4, 1, 5) + PICK(a, b, 2, 6, 3, 7), cd = PICK(c, d, 0, 4, 1, 5) + PICK(c, d, 2, 6, 3, 7);
+    return PICK(ab, cd, 0, 1, 4, 5) + PICK(ab, cd, 2, 3, 6, 7);
 }
 
 INLINE Lanes all(float x) { return (Lanes){0} + x; }
@@ -169,8 +185,8 @@ INLINE int64_t padded(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
 /* Places of one query's head, or of some queries on one level. Arrays of n, in one room of floats. */
 typedef struct {
     int64_t n;
-    float *width, *height; /* of the level */
-    int32_t *start;        /* the level's first token */
+    float *width, *height;    /* of the level */
+    int32_t *columns, *start; /* and its first token */
     float *origin_x, *origin_y, *step_x, *step_y; /* a place is origin * size + step * offset - 0.5, in tokens */
     float *x, *y, *weight;
     /* what aim makes of them */
@@ -178,10 +194,10 @@ typedef struct {
     float *count[4];       /* of the tokens top left, top right, bottom left, bottom right */
     int32_t *token;        /* top left */
     int32_t *there;        /* bit k: token k exists */
-    float *answer[4];      /* what compare found at the four */
+    float *answer;         /* what compare found at the four, (n, 4) */
 } Spots;
 
-#define FIELDS 22
+#define FIELDS 23
 #define ROOM(n) (FIELDS * padded(n))
 
 static Spots furnish(float *room, int64_t n) {
@@ -189,9 +205,9 @@ static Spots furnish(float *room, int64_t n) {
     for (int64_t i = 0; i < FIELDS * size; i++) room[i] = 0;
     float *field[FIELDS];
     for (int i = 0; i < FIELDS; i++) field[i] = room + i * size;
-    return (Spots){n, field[0], field[1], (int32_t *)field[2], field[3], field[4], field[5], field[6], field[7],
-                   field[8], field[9], field[10], field[11], {field[12], field[13], field[14], field[15]},
-                   (int32_t *)field[16], (int32_t *)field[17], {field[18], field[19], field[20], field[21]}};
+    return (Spots){n, field[0], field[1], (int32_t *)field[2], (int32_t *)field[3], field[4], field[5], field[6],
+                   field[7], field[8], field[9], field[10], field[11], field[12],
+                   {field[13], field[14], field[15], field[16]}, (int32_t *)field[17], (int32_t *)field[18], field[19]};
 }
 
 static void lay_level(const Call *call, int64_t level, Spots *spots, int64_t from, int64_t to) {
@@ -200,6 +216,7 @@ static void lay_level(const Call *call, int64_t level, Spots *spots, int64_t fro
     for (int64_t i = from; i < to; i++) {
         spots->width[i] = spots->step_x[i] = (float)width;
         spots->height[i] = spots->step_y[i] = (float)height;
+        spots->columns[i] = (int32_t)width;
         spots->start[i] = (int32_t)start;
     }
 }
@@ -247,7 +264,7 @@ INLINE void share(Spots *spots) {
     for (int i = 1; i < LANES; i++) parts[0] = parts[i] > parts[0] ? parts[i] : parts[0];
     for (int64_t i = 0; i < size; i += LANES)
         total += *(Anywhere *)(weight + i) = exponential(*(Anywhere *)(weight + i) - parts[0]);
-    float each = 1 / sum(total);
+    float each = 1 / sum(folded(total));
     for (int64_t i = 0; i < size; i += LANES) *(Anywhere *)(weight + i) *= each;
 }
 
@@ -264,7 +281,7 @@ INLINE void aim(Spots *spots) {
         Ints column = __builtin_convertvector(x, Ints), line = __builtin_convertvector(y, Ints);
         column += __builtin_convertvector(column, Lanes) > x; /* truth is -1: down, not to zero */
         line += __builtin_convertvector(line, Lanes) > y;
-        Ints columns = __builtin_convertvector(width, Ints), lines = __builtin_convertvector(height, Ints);
+        Ints columns = *(IntsAnywhere *)(spots->columns + i), lines = __builtin_convertvector(height, Ints);
         Ints left = (column >= 0) & (column < columns), next = (column >= -1) & (column < columns - 1);
         Ints top = (line >= 0) & (line < lines), under = (line >= -1) & (line < lines - 1);
         *(IntsAnywhere *)(spots->there + i) = (left & top & 1) | (next & top & 2) | (left & under & 4) | (next & under & 8);
@@ -300,8 +317,12 @@ INLINE Plane plane(const Rows *rows, int64_t batch, int64_t head) {
     return (Plane){row(rows, batch, 0, head), rows->item * bytes(rows), (int)rows->half};
 }
 
-INLINE char *corner(const Plane *from, const Spots *spots, int64_t i, int k) {
-    return from->data + (spots->token[i] + (k & 1) + (k >> 1) * (int64_t)spots->width[i]) * from->stride;
+/* Where the four tokens around a place are, if they are there. */
+INLINE void corners(const Plane *from, const Spots *spots, int64_t i, char *at[4]) {
+    at[0] = from->data + spots->token[i] * from->stride;
+    at[1] = at[0] + from->stride;
+    at[2] = at[0] + spots->columns[i] * from->stride;
+    at[3] = at[2] + from->stride;
 }
 
 INLINE void add(Lanes *total, int vectors, const char *token, int64_t c, int half, float much) {
@@ -315,20 +336,16 @@ INLINE void gather_vectors(const Spots *spots, const Plane *from, char *out, int
     Lanes total[SLAB / LANES];
     for (int v = 0; v < vectors; v++) total[v] = all(0);
     for (int64_t i = 0; i < spots->n; i++) {
-        float c0 = spots->count[0][i], c1 = spots->count[1][i], c2 = spots->count[2][i], c3 = spots->count[3][i];
+        char *at[4];
+        corners(from, spots, i, at);
         if (spots->there[i] == ALL) {
-            const char *top = from->data + spots->token[i] * from->stride;
-            const char *under = top + (int64_t)spots->width[i] * from->stride;
-            add(total, vectors, top, c, half, c0);
-            add(total, vectors, top + from->stride, c, half, c1);
-            add(total, vectors, under, c, half, c2);
-            add(total, vectors, under + from->stride, c, half, c3);
+            for (int k = 0; k < 4; k++) add(total, vectors, at[k], c, half, spots->count[k][i]);
             continue;
         }
-        for (int v = 0; v < vectors; v++) total[v] += 0 * (c0 + c1 + c2 + c3); /* hands a NaN on */
-        for (int k = 0; k < 4; k++)
-            if (spots->there[i] >> k & 1)
-                add(total, vectors, corner(from, spots, i, k), c, half, spots->count[k][i]);
+        for (int k = 0; k < 4; k++) {
+            if (spots->there[i] >> k & 1) add(total, vectors, at[k], c, half, spots->count[k][i]);
+            else for (int v = 0; v < vectors; v++) total[v] += 0 * spots->count[k][i]; /* hands a NaN on */
+        }
     }
     put(total, vectors, out, c, half);
 }
@@ -339,18 +356,21 @@ INLINE void gather(const Spots *spots, const Plane *from, char *out, int64_t cha
     for (; c + LANES <= channels; c += LANES) gather_vectors(spots, from, out, c, 1, half);
     for (; c < channels; c++) {
         float total = 0;
-        for (int64_t i = 0; i < spots->n; i++)
+        for (int64_t i = 0; i < spots->n; i++) {
+            char *at[4];
+            corners(from, spots, i, at);
             for (int k = 0; k < 4; k++)
-                total += spots->count[k][i] * (spots->there[i] >> k & 1 ? get(corner(from, spots, i, k), c, half) : 0);
+                total += spots->count[k][i] * (spots->there[i] >> k & 1 ? get(at[k], c, half) : 0);
+        }
         set(out, c, total, half);
     }
 }
 
-INLINE float product(const Lanes *mine, int vectors, const char *token, int64_t c, int half) {
+INLINE Four product(const Lanes *mine, int vectors, const char *token, int64_t c, int half) {
     Lanes found[SLAB / LANES], total = all(0);
     fetch(found, vectors, token, c, half);
     for (int v = 0; v < vectors; v++) total += mine[v] * found[v];
-    return sum(total);
+    return folded(total);
 }
 
 /* What the tokens of spots from ... to answer to a row, in these channels. */
@@ -358,36 +378,43 @@ INLINE void compare_vectors(Spots *spots, int64_t from, int64_t to, const Plane 
                             int vectors, int half) {
     Lanes mine[SLAB / LANES];
     fetch(mine, vectors, asked, c, half);
-    for (int64_t i = from; i < to; i++)
+    for (int64_t i = from; i < to; i++) {
+        char *at[4];
+        Four parts[4];
+        corners(with, spots, i, at);
         for (int k = 0; k < 4; k++)
-            if (spots->there[i] >> k & 1)
-                spots->answer[k][i] += product(mine, vectors, corner(with, spots, i, k), c, half);
+            parts[k] = spots->there[i] >> k & 1 ? product(mine, vectors, at[k], c, half) : (Four){0};
+        *(FourAnywhere *)(spots->answer + 4 * i) += sums(parts[0], parts[1], parts[2], parts[3]);
+    }
 }
 
 INLINE void compare(Spots *spots, int64_t from, int64_t to, const Plane *with, const char *asked, int64_t channels,
                     int half) {
-    for (int k = 0; k < 4; k++)
-        for (int64_t i = from; i < to; i++) spots->answer[k][i] = 0;
+    for (int64_t i = 4 * from; i < 4 * to; i++) spots->answer[i] = 0;
     int64_t c = 0;
     for (; c + SLAB <= channels; c += SLAB) compare_vectors(spots, from, to, with, asked, c, SLAB / LANES, half);
     for (; c + LANES <= channels; c += LANES) compare_vectors(spots, from, to, with, asked, c, 1, half);
     for (; c < channels; c++)
-        for (int64_t i = from; i < to; i++)
+        for (int64_t i = from; i < to; i++) {
+            char *at[4];
+            corners(with, spots, i, at);
             for (int k = 0; k < 4; k++)
-                if (spots->there[i] >> k & 1)
-                    spots->answer[k][i] += get(asked, c, half) * get(corner(with, spots, i, k), c, half);
+                if (spots->there[i] >> k & 1) spots->answer[4 * i + k] += get(asked, c, half) * get(at[k], c, half);
+        }
 }
 
 INLINE void scatter_vectors(const Spots *spots, int64_t from, int64_t to, const Plane *onto, const char *given,
                             int64_t c, int vectors, int half) {
     Lanes mine[SLAB / LANES];
     for (int v = 0; v < vectors; v++) fetch(mine + v, 1, given, c + v * LANES, half); /* not in pairs: sums are floats */
-    for (int64_t i = from; i < to; i++)
+    for (int64_t i = from; i < to; i++) {
+        char *at[4];
+        corners(onto, spots, i, at);
         for (int k = 0; k < 4; k++)
-            if (spots->there[i] >> k & 1) {
-                float *token = (float *)corner(onto, spots, i, k) + c;
-                for (int v = 0; v < vectors; v++) *(Anywhere *)(token + v * LANES) += spots->count[k][i] * mine[v];
-            }
+            if (spots->there[i] >> k & 1)
+                for (int v = 0; v < vectors; v++)
+                    *(Anywhere *)((float *)at[k] + c + v * LANES) += spots->count[k][i] * mine[v];
+    }
 }
 
 /* Adds a row to the tokens of spots from ... to, by what they count. */
@@ -397,10 +424,12 @@ INLINE void scatter(const Spots *spots, int64_t from, int64_t to, const Plane *o
     for (; c + SLAB <= channels; c += SLAB) scatter_vectors(spots, from, to, onto, given, c, SLAB / LANES, half);
     for (; c + LANES <= channels; c += LANES) scatter_vectors(spots, from, to, onto, given, c, 1, half);
     for (; c < channels; c++)
-        for (int64_t i = from; i < to; i++)
+        for (int64_t i = from; i < to; i++) {
+            char *at[4];
+            corners(onto, spots, i, at);
             for (int k = 0; k < 4; k++)
-                if (spots->there[i] >> k & 1)
-                    ((float *)corner(onto, spots, i, k))[c] += spots->count[k][i] * get(given, c, half);
+                if (spots->there[i] >> k & 1) ((float *)at[k])[c] += spots->count[k][i] * get(given, c, half);
+        }
 }
 
 /* ---- work, and who does it ---- */
@@ -477,10 +506,19 @@ static void match(const Call *call, int64_t from, int64_t to) {
             else compare(&spots, 0, n, &keys, asked, call->channels, 0);
             for (int64_t i = 0; i < n; i++) {
                 float total = 0;
-                for (int k = 0; k < 4; k++) total += spots.count[k][i] * spots.answer[k][i];
+                for (int k = 0; k < 4; k++) total += spots.count[k][i] * spots.answer[4 * i + k];
                 set(out, i, total, keys.half);
             }
         }
+}
+
+/* Places and weights of one head on one level, of so many queries from `start` on. */
+INLINE void read_block(const Call *call, Spots *spots, int64_t b, int64_t start, int64_t many, int64_t m, int64_t first) {
+    for (int64_t j = 0; j < many; j++) {
+        const char *places = row(&call->places, b, start + j, m), *weights = row(&call->weights, b, start + j, m);
+        read_places(spots, j * call->points, places, first, call->points, (int)call->places.half);
+        read_weights(spots, j * call->points, weights, first, call->points, (int)call->weights.half);
+    }
 }
 
 /* Gradients of one head's reading of one level, of which no other thread has a part. */
@@ -495,11 +533,7 @@ static void learn(const Call *call, int64_t from, int64_t to) {
         lay_level(call, level, &spots, 0, n);
         for (int64_t start = 0; start < call->queries; start += QUERIES) {
             int64_t many = start + QUERIES < call->queries ? QUERIES : call->queries - start;
-            for (int64_t j = 0; j < many; j++) {
-                const char *places = row(&call->places, b, start + j, m), *weights = row(&call->weights, b, start + j, m);
-                read_places(&spots, j * points, places, first, points, (int)call->places.half);
-                read_weights(&spots, j * points, weights, first, points, (int)call->weights.half);
-            }
+            read_block(call, &spots, b, start, many, m, first);
             aim(&spots);
             for (int64_t j = 0; j < many; j++) {
                 const char *came = row(&call->rows, b, start + j, m);
@@ -512,14 +546,37 @@ static void learn(const Call *call, int64_t from, int64_t to) {
                 float *to_weights = (float *)row(&call->to_weights, b, start + j, m) + first;
                 for (int64_t p = 0, i = at; p < points; p++, i++) {
                     float right = spots.right[i], below = spots.below[i];
-                    float a0 = spots.answer[0][i], a1 = spots.answer[1][i];
-                    float a2 = spots.answer[2][i], a3 = spots.answer[3][i];
-                    float along = (a1 - a0) * (1 - below) + (a3 - a2) * below;
-                    float down = (a2 - a0) * (1 - right) + (a3 - a1) * right;
+                    Four a = *(FourAnywhere *)(spots.answer + 4 * i);
+                    float along = (a[1] - a[0]) * (1 - below) + (a[3] - a[2]) * below;
+                    float down = (a[2] - a[0]) * (1 - right) + (a[3] - a[1]) * right;
                     to_places[2 * p] = along * spots.weight[i] * spots.step_x[i];
                     to_places[2 * p + 1] = down * spots.weight[i] * spots.step_y[i];
-                    to_weights[p] = (a0 * (1 - right) + a1 * right) * (1 - below) + (a2 * (1 - right) + a3 * right) * below;
+                    to_weights[p] = (a[0] * (1 - right) + a[1] * right) * (1 - below) + (a[2] * (1 - right) + a[3] * right) * below;
                 }
+            }
+        }
+    }
+}
+
+/* What the tokens of one level are given by all heads. They count from their corner here, not from their centre. */
+static void splat(const Call *call, int64_t from, int64_t to) {
+    int64_t points = call->points, n = QUERIES * points;
+    float room[ROOM(n)], one = 1;
+    Spots spots = furnish(room, n);
+    for (int64_t item = from; item < to; item++) {
+        int64_t b = item / call->levels, level = item % call->levels, first = level * points;
+        Plane onto = plane(&call->to_values, b, 0);
+        lay_level(call, level, &spots, 0, n);
+        for (int64_t i = 0; i < n; i++) {
+            spots.origin_x[i] = 0.5f / spots.width[i];
+            spots.origin_y[i] = 0.5f / spots.height[i];
+        }
+        for (int64_t start = 0; start < call->queries; start += QUERIES) {
+            int64_t many = start + QUERIES < call->queries ? QUERIES : call->queries - start;
+            for (int64_t m = 0; m < call->heads; m++) {
+                read_block(call, &spots, b, start, many, m, first);
+                aim(&spots);
+                scatter(&spots, 0, many * points, &onto, (const char *)&one, 1, 0);
             }
         }
     }
@@ -527,3 +584,4 @@ static void learn(const Call *call, int64_t from, int64_t to) {
 
 EXPORTED(match)(const Call *call) { spread(call, match, call->images * call->queries, QUERIES); }
 EXPORTED(sample_backward)(const Call *call) { spread(call, learn, call->images * call->heads * call->levels, 1); }
+EXPORTED(splat)(const Call *call) { spread(call, splat, call->images * call->levels, 1); }
