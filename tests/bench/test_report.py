@@ -56,7 +56,11 @@ def test_what_is_missing_is_a_dash(told: type[Told]) -> None:
     told.breaks["torch"] = lost("torch")
     run = measured(TINY)
     assert as_dict(run)["rows"][0]["ratio"]["torch"]["median"] is None
-    assert "its process was killed" in text(run)
+    assert "its process was killed" in text(run) and "- - -" not in text(run)
+
+
+def test_a_run_that_measured_nothing_has_no_stages_to_show(told: type[Told]) -> None:
+    assert "ms by stage" not in text(measured(TINY, rounds=0))
 
 
 def test_boxes_are_looked_for_in_whatever_order_they_come() -> None:

@@ -53,8 +53,8 @@ class Subject(Protocol):
     def found(self) -> tuple[Tensor, Tensor | None]:
         """Of the first image the best boxes (N, 4), corners in pixels, and the indices of the tokens that were kept."""
 
-    def count(self, rules: Rules) -> dict[str, int]:
-        """What a pass costs by stage, by some rules."""
+    def count(self, *rules: Rules) -> list[dict[str, int]]:
+        """What a pass costs by stage, by each set of rules."""
 
 
 class Detection:
@@ -98,12 +98,12 @@ class Detection:
         selection = getattr(output, "selection", None)
         return boxes, selection.index[0][selection.chosen[0]] if selection else None
 
-    def count(self, rules: Rules) -> dict[str, int]:
+    def count(self, *rules: Rules) -> list[dict[str, int]]:
         """What a pass costs by stage: of the model as it is defined, in whatever form it runs."""
         with torch.device("meta"):
             detector = models.build(*described(self.contender.model))
-        return count_flops(detector, *self.contender.size, self.contender.batch, rho=self.rho, rules=rules,
-                           stages=stages_of(detector)).by_stage
+        return [count_flops(detector, *self.contender.size, self.contender.batch, rho=self.rho, rules=each,
+                            stages=stages_of(detector)).by_stage for each in rules]
 
 
 class TransformersDetection:
@@ -143,9 +143,9 @@ class TransformersDetection:
         corners = box_convert(output.pred_boxes[0][best], "cxcywh", "xyxy")
         return corners * corners.new_tensor([width, height, width, height]), None
 
-    def count(self, rules: Rules) -> dict[str, int]:
-        """What a pass costs by stage, counted while it runs."""
-        return count_pass(self._forward, self.stages, rules).by_stage  # inference mode hides what layers are made of
+    def count(self, *rules: Rules) -> list[dict[str, int]]:
+        """What a pass costs by stage, counted while it runs: not in inference mode, which hides what layers do."""
+        return [each.by_stage for each in count_pass(self._forward, self.stages, *rules)]
 
     def _forward(self, **targets: Any) -> Any:
         return self.model(pixel_values=self.images, pixel_mask=self.mask, **targets)

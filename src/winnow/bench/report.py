@@ -108,7 +108,9 @@ def most(values: Iterable[float | None]) -> float | None:
 def screen(run: Run) -> RenderableType:
     """The report as a terminal shows it."""
     rows = [row(run, each) for each in run.entered]
-    parts: list[RenderableType] = [*map(escape, heading(run)), "", totals(rows), "", stages(rows)]
+    parts: list[RenderableType] = [*map(escape, heading(run)), "", totals(rows)]
+    if any(each["latency_ms"]["stages"] for each in rows):
+        parts += ["", stages(rows)]
     told = [*differences(rows), *(each["error"] for each in rows if each["error"])]
     if run.interrupted:
         told.append("interrupted: this is what was measured until then")
@@ -150,7 +152,7 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> Table:
         table.add_row(
             escape(each["model"]), *(f"{each[key]:g}" if key == "rho" else str(each[key] or "-") for key in varying),
             number(each["params"], 1e-6), number(each["gflops"]), number(time["median"]),
-            f"{number(time['min'])} - {number(time['max'])}", number(each["memory_mb"], digits=0),
+            span(time), number(each["memory_mb"], digits=0),
             *(times(each["ratio"].get(name)) for name in baselines))
     return table
 
@@ -211,6 +213,11 @@ def number(value: float | None, factor: float = 1.0, digits: int = 1) -> str:
         return "-"
     value *= factor
     return f"{value:.{digits}f}" if value < 1000 else f"{value:.0f}"
+
+
+def span(spread_: Mapping[str, float | None]) -> str:
+    """Least and most, or a dash."""
+    return "-" if spread_["min"] is None else f"{number(spread_['min'])} - {number(spread_['max'])}"
 
 
 def times(ratio_: Mapping[str, float | None] | None) -> str:

@@ -70,8 +70,8 @@ class Entered:
         """Parameters, and the multiply-adds and the moved numbers of a pass by stage; none of a training step."""
         if self.contender.train:
             return {"params": self.subject.params, "work": None, "traffic": None}
-        return {"params": self.subject.params, "work": self.subject.count(PRODUCTS),
-                "traffic": self.subject.count(forms.NUMBERS)}
+        work, traffic = self.subject.count(PRODUCTS, forms.NUMBERS)
+        return {"params": self.subject.params, "work": work, "traffic": traffic}
 
     def turn(self, warmup: int, seconds: float) -> Answer:
         """One sample: the median of as many passes as fit into the seconds; and one pass by stage."""

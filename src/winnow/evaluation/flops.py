@@ -22,7 +22,7 @@ from __future__ import annotations
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -159,11 +159,15 @@ def published_flops(detector: BaseDetector, height: int, width: int, *, encoder_
     return _by_stage(counts)
 
 
-def count_pass(run: Callable[[], object], stages: Labels, rules: Rules = PRODUCTS) -> Flops:
-    """What one call executes on real tensors, whatever module it is of; it counts for the innermost stage."""
-    with _counting(stages, rules) as counting:
+def count_pass(run: Callable[[], object], stages: Labels, *rules: Rules) -> list[Flops]:
+    """What one call executes on real tensors by each set of rules, whatever module it is of.
+
+    It counts for the innermost stage.
+    """
+    with ExitStack() as stack:
+        counters = [stack.enter_context(_counting(stages, each)) for each in rules]
         run()
-    return _by_stage(counting.counts, innermost=True)
+    return [_by_stage(each.counts, innermost=True) for each in counters]
 
 
 def _labels(detector: nn.Module) -> Labels:
