@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatch
 from functools import cache
 from typing import Any
 
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
@@ -119,3 +120,21 @@ def proposals(queries: ProposalQueries, memory: Pyramid) -> tuple[Tensor, Tensor
     logits = queries.head.classify(tokens)
     scores = logits.amax(-1) if queries.specific else logits[..., 0]
     return memory.grid.anchors + queries.head.locate(tokens), scores.topk(queries.count, 1).indices
+
+
+def gradients_agree(ours: Mapping[str, Tensor | None], norms: Mapping[str, float | None], some: Mapping[str, Tensor],
+                    tolerance: float) -> None:
+    """Every gradient has the recorded norm, and those that were recorded whole point the same way."""
+    floor = 1e-6 * max(norm for norm in norms.values() if norm is not None)  # below it there is rounding only
+    for key, norm in norms.items():
+        gradient = ours[key]
+        if norm is None:
+            assert gradient is None or not gradient.any(), f"{key} has a gradient, the reference has none"
+            continue
+        assert gradient is not None or norm == 0, f"{key} has no gradient"
+        size = 0.0 if gradient is None else gradient.norm().item()
+        assert size == pytest.approx(norm, rel=tolerance, abs=floor), key
+    assert some
+    for key, theirs in some.items():
+        size = max(theirs.norm().item(), floor / tolerance)
+        assert (ours[key] - theirs).norm().item() <= 2 * tolerance * size, key

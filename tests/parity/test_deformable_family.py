@@ -9,7 +9,7 @@ from torch import Tensor
 from winnow.losses.saliency import saliency_target
 
 from . import cases
-from .replay import loss_name, proposals, replay
+from .replay import gradients_agree, loss_name, proposals, replay
 
 NAMES = cases.names("Deformable DETR")
 ACTIVATIONS, BOXES, LOSSES = 2e-5, 2e-6, 1e-4
@@ -175,20 +175,8 @@ def test_logged_figures_agree(name: str) -> None:
 
 
 def test_gradients_agree(name: str) -> None:
-    case, run = cases.load(name), replay(name)
-    norms = case.facts["grad_norms"]
-    floor = 1e-6 * max(norm for norm in norms.values() if norm is not None)  # below it there is rounding only
-    for key, norm in norms.items():
-        ours = run.gradients[key]
-        if norm is None:
-            assert ours is None or not ours.any(), f"{key} has a gradient, the reference has none"
-        else:
-            assert ours is not None or norm == 0, f"{key} has no gradient"
-            size = 0.0 if ours is None else ours.norm().item()
-            assert size == pytest.approx(norm, rel=LOSSES, abs=floor), key
-    for key, theirs in case.some("grad/").items():
-        size = max(theirs.norm().item(), floor / LOSSES)
-        assert (run.gradients[key] - theirs).norm().item() <= 2 * LOSSES * size, key
+    case = cases.load(name)
+    gradients_agree(replay(name).gradients, case.facts["grad_norms"], case.some("grad/"), LOSSES)
 
 
 def test_detections_agree(name: str) -> None:

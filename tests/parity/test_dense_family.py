@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from . import cases
-from .replay import loss_name, replay
+from .replay import gradients_agree, loss_name, replay
 from .test_deformable_family import ACTIVATIONS, BOXES, LOSSES, close
 
 NAMES = cases.names("DETR") + cases.names("PnP-DETR")
@@ -81,18 +81,8 @@ def test_every_loss_agrees(name: str) -> None:
 
 
 def test_gradients_agree(name: str) -> None:
-    case, run = cases.load(name), replay(name)
-    norms = case.facts["grad_norms"]
-    floor = 1e-6 * max(norm for norm in norms.values() if norm is not None)  # below it there is rounding only
-    for key, norm in norms.items():
-        ours = run.gradients[key]
-        if norm is None:
-            assert ours is None, f"{key} has a gradient, the reference has none"
-        else:
-            assert ours.norm().item() == pytest.approx(norm, rel=LOSSES, abs=floor), key
-    for key, theirs in case.some("grad/").items():
-        size = max(theirs.norm().item(), floor / LOSSES)
-        assert (run.gradients[key] - theirs).norm().item() <= 2 * LOSSES * size, key
+    case = cases.load(name)
+    gradients_agree(replay(name).gradients, case.facts["grad_norms"], case.some("grad/"), LOSSES)
 
 
 def test_detections_agree_best_first(name: str) -> None:
