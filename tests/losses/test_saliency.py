@@ -69,3 +69,18 @@ def test_the_loss_falls_when_the_scores_follow_the_attention(grid: Grid, samples
     fair, wrong = (saliency_loss(selected([10], 1, scores), received, memory) for scores in (right, -right))
     assert fair < 0.01
     assert wrong > 1
+
+
+def test_the_map_is_the_sum_that_is_read_token_by_token() -> None:
+    torch.manual_seed(0)
+    grid = Grid.of([torch.zeros(2, *shape, dtype=torch.bool) for shape in SHAPES], torch.device("cpu"))
+    sample = Samples(torch.rand(2, 3, 2, 2, 4, 2) * 1.6 - 0.3, torch.rand(2, 3, 2, 2, 4))
+    received = attention_map([sample], grid)
+    for image in range(2):
+        for level, (height, width) in enumerate(SHAPES):
+            x, y = (sample.locations[image, :, :, level] * torch.tensor([width, height])).unbind(-1)
+            for token in range(height * width):
+                row, column = divmod(token, width)
+                shares = (1 - (x - column).abs()).clamp(min=0) * (1 - (y - row).abs()).clamp(min=0)
+                expected = (shares * sample.weights[image, :, :, level]).sum()
+                assert received[image, grid.starts[level] + token].item() == pytest.approx(expected.item(), abs=1e-5)
