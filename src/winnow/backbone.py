@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, window_partition, window_reverse
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
@@ -140,8 +141,29 @@ def _convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
         return cast(Tensor, norm(conv(x)))
     factor = norm.weight * (norm.running_var + norm.eps).rsqrt()
     shift = norm.bias - norm.running_mean * factor
-    return F.conv2d(x, conv.weight * factor[:, None, None, None], shift, conv.stride, conv.padding, conv.dilation,
-                    conv.groups)
+    if torch.is_autocast_enabled(x.device.type):
+        x = x.to(torch.get_autocast_dtype(x.device.type))
+    return cast(Tensor, _Scaled.apply(x, conv.weight, factor[:, None, None, None], shift,
+                                      (conv.stride, conv.padding, conv.dilation, conv.groups)))
+
+
+class _Scaled(torch.autograd.Function):
+    """A convolution whose filters are scaled first, and again on the way back: scaled ones need not be kept."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, factor: Tensor, shift: Tensor, geometry: Any) -> Tensor:
+        ctx.save_for_backward(x, weight, factor)
+        ctx.geometry = geometry  # stride, padding, dilation, groups
+        return F.conv2d(x, (weight * factor).to(x.dtype), shift.to(x.dtype), *geometry)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight, factor = ctx.saved_tensors
+        to_x, to_scaled, _ = torch.ops.aten.convolution_backward(
+            gradient, x, (weight * factor).to(x.dtype), None, *ctx.geometry[:3], False, (0, 0), ctx.geometry[3],
+            (*ctx.needs_input_grad[:2], False))
+        return to_x, None if to_scaled is None else to_scaled.to(weight.dtype) * factor, None, None, None
 
 
 class SwinMaps(nn.Module):
