@@ -137,8 +137,7 @@ class Contender:
 
 def contenders() -> dict[str, list[Contender]]:
     """By what is computed; the first of each is what the others are compared with."""
-    widest = cpu.SETS[:cpu.SETS.index(cpu.instructions()) + 1][::-1] if cpu.missing() is None else ()
-    kernels = [(f"C, {name}", {"WINNOW_CPU": name}) for name in widest]
+    kernels = [(f"C, {name}", {"WINNOW_CPU": name}) for name in (cpu.able()[::-1] if cpu.missing() is None else ())]
     alone = ("PyTorch alone", {"WINNOW_OPS": "torch"})
     best = kernels[0] if kernels else alone
     return {

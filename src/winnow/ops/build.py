@@ -34,7 +34,7 @@ class NotBuiltError(Exception):
 
 def fingerprint() -> str:
     """What the sources and the way they are compiled hash to; a library knows from which it was made."""
-    parts = [path.read_bytes() for path in (Path(__file__), *sorted(SOURCES.glob("*.c")))]
+    parts = [path.read_bytes() for path in (Path(__file__), *sorted(SOURCES.glob("*.[ch]")))]
     return hashlib.sha256(b"\0".join(parts)).hexdigest()[:16]
 
 

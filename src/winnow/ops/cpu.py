@@ -61,13 +61,17 @@ def missing() -> str | None:
     return None
 
 
+def able() -> tuple[str, ...]:
+    """The instruction sets whose kernels this machine can run, narrow to wide."""
+    return SETS[:SETS.index(_library().winnow_widest().decode()) + 1]
+
+
 def instructions() -> str:
     """The instruction set whose kernels run."""
-    named, widest = os.environ.get("WINNOW_CPU"), _library().winnow_widest().decode()
-    able = SETS[:SETS.index(widest) + 1]
-    if named and named not in able:
-        raise UsageError(f"WINNOW_CPU is {named}, but the kernels of this machine are {', '.join(able)}")
-    return named or widest
+    named = os.environ.get("WINNOW_CPU")
+    if named and named not in able():
+        raise UsageError(f"WINNOW_CPU is {named}, but the kernels of this machine are {', '.join(able())}")
+    return named or able()[-1]
 
 
 def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -144,11 +148,11 @@ def _kernel(name: str) -> Callable[[ctypes._CArgObject], None]:
 
 @cache
 def _team() -> int | None:
-    """Where the GOMP_parallel is that PyTorch calls; none where PyTorch has another kind of threads."""
+    """Where the GOMP_parallel is that PyTorch calls; none where it has other threads, and then one does all."""
     try:
-        torch_itself = ctypes.CDLL(str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"))
+        torch_itself = ctypes.CDLL(str(next((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"))))
         return ctypes.cast(torch_itself.GOMP_parallel, ctypes.c_void_p).value
-    except (OSError, AttributeError):
+    except (StopIteration, OSError, AttributeError):
         return None
 
 

@@ -1,0 +1,33 @@
+/* What Python hands over; ../cpu.py has the same structures. */
+
+typedef struct {
+    void *data;
+    int64_t batch, item, head; /* strides in elements; within a row elements are neighbours */
+    int64_t half;              /* bfloat16 instead of float32 */
+} Rows;
+
+/* Runs a function on so many threads at once and returns when all are done; OpenMP's GOMP_parallel. */
+typedef void Team(void (*work)(void *), void *argument, unsigned threads, unsigned flags);
+
+typedef struct {
+    int64_t images, queries, heads, channels, levels, points;
+    const int64_t *shapes; /* (L, 2) height and width */
+    Rows values;           /* (B, T, M) rows of D */
+    Rows places;           /* (B, Q, M) rows of (L, P, 2): locations in [0, 1], or offsets in `attend` */
+    Rows weights;          /* (B, Q, M) rows of (L, P): weights, or logits in `attend` */
+    Rows reference;        /* (B, Q, 1) rows of (L, sides) */
+    int64_t sides;         /* 2 points, 4 boxes */
+    Rows rows;             /* (B, Q, M) rows of D: what was asked, or the gradient of what was read */
+    Rows out;              /* (B, Q, M) rows of D, or of (L, P) in `match` */
+    Rows to_values;        /* (B, T, M) rows of D, float32 and zero */
+    Rows to_places;        /* like places and weights */
+    Rows to_weights;
+    Team *team;            /* none: this thread does all */
+    int64_t threads;
+} Call;
+
+INLINE int64_t bytes(const Rows *rows) { return rows->half ? 2 : 4; }
+
+INLINE char *row(const Rows *rows, int64_t batch, int64_t item, int64_t head) {
+    return (char *)rows->data + (batch * rows->batch + item * rows->item + head * rows->head) * bytes(rows);
+}

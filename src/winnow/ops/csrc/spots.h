@@ -1,0 +1,127 @@
+/* From places to spots: which tokens lie around a place, and how much each of them counts. */
+
+#define GROUP 16 /* arrays of spots are padded to a multiple, so that loops over them have no tail */
+
+INLINE int64_t padded(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
+
+/* Places of one query's head, or of some queries on one level. Arrays of n, in one room of floats. */
+typedef struct {
+    int64_t n;
+    float *width, *height;    /* of the level */
+    int32_t *columns, *start; /* and its first token */
+    float *origin_x, *origin_y, *step_x, *step_y; /* a place is origin * size + step * offset - 0.5, in tokens */
+    float *x, *y, *weight;
+    /* what aim makes of them */
+    float *right, *below;  /* share of the way to the next token */
+    float *count[4];       /* of the tokens top left, top right, bottom left, bottom right */
+    int32_t *token;        /* top left */
+    int32_t *there;        /* bit k: token k exists */
+    float *answer;         /* what compare found at the four, (n, 4) */
+} Spots;
+
+#define FIELDS 23
+#define ROOM(n) (FIELDS * padded(n))
+
+static Spots furnish(float *room, int64_t n) {
+    int64_t size = padded(n);
+    for (int64_t i = 0; i < FIELDS * size; i++) room[i] = 0;
+    float *field[FIELDS];
+    for (int i = 0; i < FIELDS; i++) field[i] = room + i * size;
+    return (Spots){n, field[0], field[1], (int32_t *)field[2], (int32_t *)field[3], field[4], field[5], field[6],
+                   field[7], field[8], field[9], field[10], field[11], field[12],
+                   {field[13], field[14], field[15], field[16]}, (int32_t *)field[17], (int32_t *)field[18], field[19]};
+}
+
+static void lay_level(const Call *call, int64_t level, Spots *spots, int64_t from, int64_t to) {
+    int64_t start = 0, height = call->shapes[2 * level], width = call->shapes[2 * level + 1];
+    for (int64_t l = 0; l < level; l++) start += call->shapes[2 * l] * call->shapes[2 * l + 1];
+    for (int64_t i = from; i < to; i++) {
+        spots->width[i] = spots->step_x[i] = (float)width;
+        spots->height[i] = spots->step_y[i] = (float)height;
+        spots->columns[i] = (int32_t)width;
+        spots->start[i] = (int32_t)start;
+    }
+}
+
+static void lay_levels(const Call *call, Spots *spots) {
+    for (int64_t l = 0; l < call->levels; l++)
+        lay_level(call, l, spots, l * call->points, (l + 1) * call->points);
+}
+
+INLINE void read_places(Spots *spots, int64_t to, const char *places, int64_t first, int64_t n, int half) {
+    for (int64_t i = 0; i < n; i++) {
+        spots->x[to + i] = get(places, 2 * (first + i), half);
+        spots->y[to + i] = get(places, 2 * (first + i) + 1, half);
+    }
+}
+
+INLINE void read_weights(Spots *spots, int64_t to, const char *weights, int64_t first, int64_t n, int half) {
+    for (int64_t i = 0; i < n; i++) spots->weight[to + i] = get(weights, first + i, half);
+}
+
+/* Around this reference, places count in tokens (a point) or in halves of its sides, shared by the points (a box). */
+INLINE void refer(const Call *call, Spots *spots, const char *reference) {
+    int half = (int)call->reference.half;
+    for (int64_t l = 0; l < call->levels; l++)
+        for (int64_t i = l * call->points; i < (l + 1) * call->points; i++) {
+            int64_t at = l * call->sides;
+            spots->origin_x[i] = get(reference, at, half);
+            spots->origin_y[i] = get(reference, at + 1, half);
+            spots->step_x[i] = spots->step_y[i] = 1;
+            if (call->sides == 4) {
+                spots->step_x[i] = get(reference, at + 2, half) * spots->width[i] * 0.5f / call->points;
+                spots->step_y[i] = get(reference, at + 3, half) * spots->height[i] * 0.5f / call->points;
+            }
+        }
+}
+
+/* Logits to weights. */
+INLINE void share(Spots *spots) {
+    int64_t size = padded(spots->n);
+    float *weight = spots->weight, parts[LANES];
+    for (int64_t i = spots->n; i < size; i++) weight[i] = -INFINITY;
+    Lanes most = all(-INFINITY), total = all(0);
+    for (int64_t i = 0; i < size; i += LANES) most = at_least(*(Anywhere *)(weight + i), most);
+    *(Anywhere *)parts = most;
+    for (int i = 1; i < LANES; i++) parts[0] = parts[i] > parts[0] ? parts[i] : parts[0];
+    for (int64_t i = 0; i < size; i += LANES)
+        total += *(Anywhere *)(weight + i) = exponential(*(Anywhere *)(weight + i) - parts[0]);
+    float each = 1 / sum(folded(total));
+    for (int64_t i = 0; i < size; i += LANES) *(Anywhere *)(weight + i) *= each;
+}
+
+INLINE void aim(Spots *spots) {
+    for (int64_t i = 0; i < padded(spots->n); i += LANES) {
+        Lanes width = *(Anywhere *)(spots->width + i), height = *(Anywhere *)(spots->height + i);
+        Lanes origin_x = *(Anywhere *)(spots->origin_x + i), origin_y = *(Anywhere *)(spots->origin_y + i);
+        Lanes step_x = *(Anywhere *)(spots->step_x + i), step_y = *(Anywhere *)(spots->step_y + i);
+        Lanes given_x = *(Anywhere *)(spots->x + i), given_y = *(Anywhere *)(spots->y + i);
+        Lanes x = (origin_x * width - 0.5f) + step_x * given_x, y = (origin_y * height - 0.5f) + step_y * given_y;
+        Lanes weight = either((x == x) & (y == y), *(Anywhere *)(spots->weight + i), all(NAN));
+        x = at_most(at_least(x, all(-2)), width + 1);
+        y = at_most(at_least(y, all(-2)), height + 1);
+        Ints column = __builtin_convertvector(x, Ints), line = __builtin_convertvector(y, Ints);
+        column += __builtin_convertvector(column, Lanes) > x; /* truth is -1: down, not to zero */
+        line += __builtin_convertvector(line, Lanes) > y;
+        Ints columns = *(IntsAnywhere *)(spots->columns + i), lines = __builtin_convertvector(height, Ints);
+        Ints left = (column >= 0) & (column < columns), next = (column >= -1) & (column < columns - 1);
+        Ints top = (line >= 0) & (line < lines), under = (line >= -1) & (line < lines - 1);
+        *(IntsAnywhere *)(spots->there + i) = (left & top & 1) | (next & top & 2) | (left & under & 4) | (next & under & 8);
+        *(IntsAnywhere *)(spots->token + i) = *(IntsAnywhere *)(spots->start + i) + line * columns + column;
+        /* Once more from the start, so that what is large cancels before it is rounded. */
+        Lanes right = (origin_x * width - (__builtin_convertvector(column, Lanes) + 0.5f)) + step_x * given_x;
+        Lanes below = (origin_y * height - (__builtin_convertvector(line, Lanes) + 0.5f)) + step_y * given_y;
+        right = at_most(at_least(right, all(0)), all(1)); /* far outside they are anything */
+        below = at_most(at_least(below, all(0)), all(1));
+        Lanes lower = weight * below, upper = weight - lower;
+        Lanes lower_right = lower * right, upper_right = upper * right;
+        *(Anywhere *)(spots->right + i) = right;
+        *(Anywhere *)(spots->below + i) = below;
+        *(Anywhere *)(spots->count[0] + i) = upper - upper_right;
+        *(Anywhere *)(spots->count[1] + i) = upper_right;
+        *(Anywhere *)(spots->count[2] + i) = lower - lower_right;
+        *(Anywhere *)(spots->count[3] + i) = lower_right;
+    }
+}
+
+#define ALL 15 /* the four tokens around a place exist */

@@ -1,0 +1,129 @@
+/* What is done with the tokens of spots, for all channels of a head: gather, compare, scatter. */
+
+#define SLAB 32 /* channels that stay in registers while a head's places are read */
+
+/* Tokens of one image and one head. */
+typedef struct {
+    char *data;
+    int64_t stride; /* bytes from one token to the next */
+    int half;
+} Plane;
+
+INLINE Plane plane(const Rows *rows, int64_t batch, int64_t head) {
+    return (Plane){row(rows, batch, 0, head), rows->item * bytes(rows), (int)rows->half};
+}
+
+/* Where the four tokens around a place are, if they are there. */
+INLINE void corners(const Plane *from, const Spots *spots, int64_t i, char *at[4]) {
+    at[0] = from->data + spots->token[i] * from->stride;
+    at[1] = at[0] + from->stride;
+    at[2] = at[0] + spots->columns[i] * from->stride;
+    at[3] = at[2] + from->stride;
+}
+
+INLINE void add(Lanes *total, int vectors, const char *token, int64_t c, int half, float much) {
+    Lanes found[SLAB / LANES];
+    fetch(found, vectors, token, c, half);
+    for (int v = 0; v < vectors; v++) total[v] += much * found[v];
+}
+
+/* Vectors of channels, from c on, of all spots together. */
+INLINE void gather_vectors(const Spots *spots, const Plane *from, char *out, int64_t c, int vectors, int half) {
+    Lanes total[SLAB / LANES];
+    for (int v = 0; v < vectors; v++) total[v] = all(0);
+    for (int64_t i = 0; i < spots->n; i++) {
+        char *at[4];
+        corners(from, spots, i, at);
+        if (spots->there[i] == ALL) {
+            for (int k = 0; k < 4; k++) add(total, vectors, at[k], c, half, spots->count[k][i]);
+            continue;
+        }
+        for (int k = 0; k < 4; k++) {
+            if (spots->there[i] >> k & 1) add(total, vectors, at[k], c, half, spots->count[k][i]);
+            else for (int v = 0; v < vectors; v++) total[v] += 0 * spots->count[k][i]; /* hands a NaN on */
+        }
+    }
+    put(total, vectors, out, c, half);
+}
+
+INLINE void gather(const Spots *spots, const Plane *from, char *out, int64_t channels, int half) {
+    int64_t c = 0;
+    for (; c + SLAB <= channels; c += SLAB) gather_vectors(spots, from, out, c, SLAB / LANES, half);
+    for (; c + LANES <= channels; c += LANES) gather_vectors(spots, from, out, c, 1, half);
+    for (; c < channels; c++) {
+        float total = 0;
+        for (int64_t i = 0; i < spots->n; i++) {
+            char *at[4];
+            corners(from, spots, i, at);
+            for (int k = 0; k < 4; k++)
+                total += spots->count[k][i] * (spots->there[i] >> k & 1 ? get(at[k], c, half) : 0);
+        }
+        set(out, c, total, half);
+    }
+}
+
+INLINE Four product(const Lanes *mine, int vectors, const char *token, int64_t c, int half) {
+    Lanes found[SLAB / LANES], total = all(0);
+    fetch(found, vectors, token, c, half);
+    for (int v = 0; v < vectors; v++) total += mine[v] * found[v];
+    return folded(total);
+}
+
+/* What the tokens of spots from ... to answer to a row, in these channels. */
+INLINE void compare_vectors(Spots *spots, int64_t from, int64_t to, const Plane *with, const char *asked, int64_t c,
+                            int vectors, int half) {
+    Lanes mine[SLAB / LANES];
+    fetch(mine, vectors, asked, c, half);
+    for (int64_t i = from; i < to; i++) {
+        char *at[4];
+        Four parts[4];
+        corners(with, spots, i, at);
+        for (int k = 0; k < 4; k++)
+            parts[k] = spots->there[i] >> k & 1 ? product(mine, vectors, at[k], c, half) : (Four){0};
+        *(FourAnywhere *)(spots->answer + 4 * i) += sums(parts[0], parts[1], parts[2], parts[3]);
+    }
+}
+
+INLINE void compare(Spots *spots, int64_t from, int64_t to, const Plane *with, const char *asked, int64_t channels,
+                    int half) {
+    for (int64_t i = 4 * from; i < 4 * to; i++) spots->answer[i] = 0;
+    int64_t c = 0;
+    for (; c + SLAB <= channels; c += SLAB) compare_vectors(spots, from, to, with, asked, c, SLAB / LANES, half);
+    for (; c + LANES <= channels; c += LANES) compare_vectors(spots, from, to, with, asked, c, 1, half);
+    for (; c < channels; c++)
+        for (int64_t i = from; i < to; i++) {
+            char *at[4];
+            corners(with, spots, i, at);
+            for (int k = 0; k < 4; k++)
+                if (spots->there[i] >> k & 1) spots->answer[4 * i + k] += get(asked, c, half) * get(at[k], c, half);
+        }
+}
+
+INLINE void scatter_vectors(const Spots *spots, int64_t from, int64_t to, const Plane *onto, const char *given,
+                            int64_t c, int vectors, int half) {
+    Lanes mine[SLAB / LANES];
+    for (int v = 0; v < vectors; v++) fetch(mine + v, 1, given, c + v * LANES, half); /* not in pairs: sums are floats */
+    for (int64_t i = from; i < to; i++) {
+        char *at[4];
+        corners(onto, spots, i, at);
+        for (int k = 0; k < 4; k++)
+            if (spots->there[i] >> k & 1)
+                for (int v = 0; v < vectors; v++)
+                    *(Anywhere *)((float *)at[k] + c + v * LANES) += spots->count[k][i] * mine[v];
+    }
+}
+
+/* Adds a row to the tokens of spots from ... to, by what they count. */
+INLINE void scatter(const Spots *spots, int64_t from, int64_t to, const Plane *onto, const char *given,
+                    int64_t channels, int half) {
+    int64_t c = 0;
+    for (; c + SLAB <= channels; c += SLAB) scatter_vectors(spots, from, to, onto, given, c, SLAB / LANES, half);
+    for (; c + LANES <= channels; c += LANES) scatter_vectors(spots, from, to, onto, given, c, 1, half);
+    for (; c < channels; c++)
+        for (int64_t i = from; i < to; i++) {
+            char *at[4];
+            corners(onto, spots, i, at);
+            for (int k = 0; k < 4; k++)
+                if (spots->there[i] >> k & 1) ((float *)at[k])[c] += spots->count[k][i] * get(given, c, half);
+        }
+}
