@@ -15,10 +15,12 @@ from torch import nn
 from winnow import ops, papers
 from winnow.backbone import Backbone
 from winnow.errors import UsageError
+from winnow.fast import products
 from winnow.fast.attention import LateDeformable, WholePyramid
 from winnow.fast.places import REMEMBERED
 from winnow.fast.products import Product
 from winnow.interface import BaseDetector
+from winnow.selection import Lite
 from winnow.structures import Batch, Output
 
 from ..papers.test_papers import ANT, EVERY, compose
@@ -59,6 +61,28 @@ def test_every_family_says_the_same_in_float32(paper: str, settings: dict[str, A
     quick = detector.optimize()
     for sizes in BATCHES.values():
         agree(detector, quick, batch_of(*sizes))
+
+
+@pytest.mark.parametrize(("paper", "settings"), [
+    ("sparse_detr", {}), ("sparse_detr", {"rho": 0.5, "lite": Lite()}), ("sparse_detr", {"scorer": "objectness"}),
+    ("deformable_detr", {}), ("lite_dino", {}),
+], ids=str)
+def test_rows_taken_a_few_at_a_time_make_no_difference(paper: str, settings: dict[str, Any],
+                                                       monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = compose(paper, **settings).eval()
+    quick = detector.optimize()
+    monkeypatch.setattr(products, "ROWS", 13)
+    for sizes in BATCHES.values():
+        agree(detector, quick, batch_of(*sizes))
+
+
+@pytest.mark.parametrize("kinds", [set(), {torch.float32}], ids=["none", "float32 only"])
+def test_processors_without_the_fused_operators_give_the_same(kinds: set[torch.dtype],
+                                                              monkeypatch: pytest.MonkeyPatch) -> None:
+    detector = compose("sparse_detr", backbone=ANT).eval()
+    monkeypatch.setattr(products, "ONEDNN", kinds)
+    agree(detector, detector.optimize(), batch_of((64, 96)))
+    assert detector.optimize("bf16")(batch_of((64, 96))).final.boxes.isfinite().all()
 
 
 @pytest.mark.parametrize("rho", [0.05, 0.5, 1.0])
@@ -162,9 +186,9 @@ def test_places_of_few_sizes_are_remembered() -> None:
     quick = compose("sparse_detr").eval().optimize()
     for i in range(2 * REMEMBERED):
         quick(batch_of((64, 64 + 8 * i)))
-        assert len(quick.neck.memory) == min(i + 1, REMEMBERED)
-    places = quick.neck.memory.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
-    again = quick.neck.memory.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
+        assert len(quick.neck.known) == min(i + 1, REMEMBERED)
+    places = quick.neck.known.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
+    again = quick.neck.known.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
     assert again is places
 
 

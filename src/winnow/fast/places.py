@@ -51,19 +51,19 @@ class PlacedNeck(nn.Module):
         for part in (neck.project, getattr(neck, "shrink", None)):
             if part is not None:
                 part.to(precision).to(memory_format=torch.channels_last)
-        self.memory = Memory(neck, tokens)
+        self.known = KnownPlaces(neck, tokens)
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> PlacedPyramid:
         """Maps (B, C_l, H_l, W_l), finest first, of a batch -> its pyramid."""
         levels = self.neck.levels(maps)
         canvas = (batch.images.shape[2], batch.images.shape[3])
         shapes = tuple((x.shape[2], x.shape[3]) for x in levels)
-        places = self.memory.recall(batch.sizes, canvas, shapes)
+        places = self.known.recall(batch.sizes, canvas, shapes)
         positions, padding, silent, padded, *grid = places
         return PlacedPyramid(as_tokens(levels).to(self.tokens), positions, padding, Grid(shapes, *grid), silent, padded)
 
 
-class Memory:
+class KnownPlaces:
     """The places of the image sizes that came last. Any number of threads may ask."""
 
     def __init__(self, neck: Neck | PlainNeck, precision: torch.dtype, most: int = REMEMBERED):
@@ -74,8 +74,8 @@ class Memory:
     def __len__(self) -> int:
         return len(self._known)
 
-    def __reduce__(self) -> tuple[type[Memory], tuple[Neck | PlainNeck, torch.dtype, int]]:
-        return Memory, (self.neck, self.precision, self.most)  # copies start anew: they may go to another device
+    def __reduce__(self) -> tuple[type[KnownPlaces], tuple[Neck | PlainNeck, torch.dtype, int]]:
+        return KnownPlaces, (self.neck, self.precision, self.most)  # copies start anew: they may go to another device
 
     @torch.compiler.assume_constant_result
     def recall(self, sizes: Shapes, canvas: tuple[int, int], shapes: Shapes) -> Places:

@@ -11,7 +11,9 @@ from torch import Tensor, nn
 
 from ..mlp import FeedForward
 
-ONEDNN = torch.backends.mkldnn.is_available()
+ONEDNN = {dtype for dtype, able in (  # types that the fused operators of torch.compile know on this processor
+    (torch.float32, lambda: True), (torch.bfloat16, torch.ops.mkldnn._is_mkldnn_bf16_supported),
+) if torch.backends.mkldnn.is_available() and able()}
 ROWS = 2048  # that a processor takes at a time, so that what it computes between two products stays in its cache
 
 
@@ -35,11 +37,8 @@ class Product(nn.Module):
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Whether the fused operators that torch.compile uses on processors can be called for x.
-
-    Within torch.compile they can not, and need not: it joins steps itself.
-    """
-    return ONEDNN and x.device.type == "cpu" and not torch.compiler.is_compiling()
+    """Whether the fused operators can be called for x. Within torch.compile they need not be: it joins steps itself."""
+    return x.device.type == "cpu" and x.dtype in ONEDNN and not torch.compiler.is_compiling()
 
 
 class QuickFeedForward(nn.Module):
