@@ -26,12 +26,12 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
-
-import winnow
 from winnow.bench.contenders import Request
 from winnow.bench.report import as_dict
 from winnow.bench.run import Settings
 from winnow.bench.run import run as bench
+
+import winnow
 from winnow.data.coco import CocoData
 from winnow.data.folders import find_data
 from winnow.data.transforms import evaluation, prepare
@@ -95,7 +95,7 @@ CASES = {
     "detr-dc5": Case("detr-dc5-r50", lr=3e-4, dilation=True),
     "pnp-detr": Case("pnp-detr-r50", ("pooled=10",), lr=3e-4),
     "pnp-detr-dc5": Case("pnp-detr-dc5-r50", ("pooled=30",), lr=3e-4, dilation=True),
-    FASTER_RCNN: Case("faster-rcnn-fpn-r50", ("optimizer=sgd", "clip=10.0"), lr=0.01),
+    FASTER_RCNN: Case("faster-rcnn-fpn-r50", ("optimizer=sgd", "clip=10.0", "batch_size=1", "epochs=1"), lr=0.005),
     "sparse-dino": Case("sparse-dino-r50", NOISE),
     "sparse-lite": Case("sparse-detr-r50", ("rho=0.3", "lite.block=2", "attention=key_aware")),
 }
