@@ -26,12 +26,12 @@ from unittest.mock import patch
 
 import torch
 from torch import Tensor
+
+import winnow
 from winnow.bench.contenders import Request
 from winnow.bench.report import as_dict
 from winnow.bench.run import Settings
 from winnow.bench.run import run as bench
-
-import winnow
 from winnow.data.coco import CocoData
 from winnow.data.folders import find_data
 from winnow.data.transforms import evaluation, prepare
@@ -39,7 +39,7 @@ from winnow.evaluation.validate import validate_command
 from winnow.inference.predictor import read
 from winnow.interface import BaseDetector
 from winnow.losses import Losses
-from winnow.progress import clock, console
+from winnow.progress import clock, console, counted
 from winnow.structures import Batch
 from winnow.training import loop
 from winnow.training.request import run_config
@@ -226,7 +226,7 @@ def page(lines: Sequence[Line]) -> str:
 def introduction(lines: Sequence[Line]) -> list[str]:
     """Where and when, and what holds for all."""
     dates = " and ".join(sorted({line["date"] for line in lines}))
-    machines = "; ".join(sorted({f"{line['machine']}, {line['threads']} threads, PyTorch {line['torch']}"
+    machines = "; ".join(sorted({f"{line['machine']}, {counted(line['threads'], 'thread')}, PyTorch {line['torch']}"
                                  for line in lines}))
     falling = sum(line["last"] < line["first"] for line in lines)
     whole = sum(not line["without_gradient"] for line in lines)
