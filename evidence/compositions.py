@@ -235,7 +235,8 @@ def introduction(lines: Sequence[Line]) -> list[str]:
         f"Written on {dates}; {machines}, seed {lines[0]['seed']}.",
         "Each model goes through `train`, `val`, `predict` and `bench` at a tiny size, from random weights, on real",
         "blood cells (205 images to train on). This shows that each learns and works. It does not show which one is",
-        "better: that takes the papers' sizes and schedules. Other work ran on the same machine.", "",
+        "better: that takes the papers' sizes and schedules, and DETR's are the longest. Other work ran on the same",
+        "machine, so times do not compare.", "",
         f"Of {len(lines)} models, the loss falls in {falling}; in {whole} no parameter that may learn was without a",
         f"gradient; {equal} give the same detections, bit for bit, after they were saved and loaded.", "",
     ]
