@@ -26,8 +26,11 @@ def logit(p: Tensor, eps: float = 1e-5) -> Tensor:
 
 
 def refine(reference: Tensor, delta: Tensor, eps: float = 1e-5) -> Tensor:
-    """Boxes from boxes or points (..., 4 | 2) in [0, 1] and a delta (..., 4) in logit space; eps as in `logit`."""
-    start = logit(reference, eps)
+    """Boxes from boxes or points (..., 4 | 2) in [0, 1] and a delta (..., 4) in logit space; eps as in `logit`.
+
+    They are float32 at least: in bf16 the pixels of a large image would run out.
+    """
+    start = logit(reference.to(torch.promote_types(reference.dtype, torch.float32)), eps)
     if start.shape[-1] == 2:
         start = F.pad(start, (0, 2))
     return (start + delta).sigmoid()
