@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from winnow import ops
-from winnow.ops import build, cpu
+from winnow.ops import build, cpu, gpu
 from winnow.ops.choice import BACKENDS
 
 SHARED = Path(os.environ.get("WINNOW_SHARED", Path(__file__).parents[2] / "shared"))
@@ -42,7 +42,9 @@ def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """A test that asks for it runs on every backend of the operators that this machine has."""
     if request.param == "cpu" and cpu.missing():
         pytest.skip(f"needs the compiled kernels: {cpu.missing()}")
-    with ops.use(request.param):
+    if request.param == "triton" and gpu.missing():
+        pytest.skip(f"{gpu.missing()}; tests/ops/test_gpu.py has it interpreted")
+    with ops.use(request.param), torch.device("cuda" if request.param == "triton" and not gpu.interpreted() else "cpu"):
         yield request.param
 
 

@@ -2,10 +2,11 @@
 
     cpu     C with vectors as wide as the processor's; float32 and halves                   `cpu.py`
     torch   PyTorch alone: embedding bags, where there are no such kernels                  `bags.py`
+    triton  kernels for GPUs of NVIDIA and AMD; float32 and halves                          `gpu.py`
     plain   grid sampling, level by level; every device, every type                         `plain.py`
 
 By default the first of them that serves the values at hand; a name prefers one, and where that one can not serve
-(float64, another device) `plain` does.
+(float64, another device) `plain` does. Only triton can not be preferred where there is no GPU.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..structures import Shapes
-from . import bags, cpu, plain
+from . import bags, cpu, gpu, plain
 
 
 class Backend(Protocol):
@@ -47,7 +48,7 @@ class Backend(Protocol):
         """Gradients of values, locations and weights."""
 
 
-BACKENDS: dict[str, Backend] = {"cpu": cpu, "torch": bags, "plain": plain}  # fastest first
+BACKENDS: dict[str, Backend] = {"cpu": cpu, "torch": bags, "triton": gpu, "plain": plain}  # fastest first
 _wanted = os.environ.get("WINNOW_OPS", "auto")
 
 
@@ -91,4 +92,6 @@ def _tell_that_it_could_be_faster() -> None:
 def _known(name: str) -> str:
     if name != "auto" and name not in BACKENDS:
         raise UsageError(f"no operators are called {name!r}; WINNOW_OPS and use() take auto, {', '.join(BACKENDS)}")
+    if name == "triton" and (reason := gpu.missing()):
+        raise UsageError(f"the operators called triton can not be used here: {reason}")
     return name
