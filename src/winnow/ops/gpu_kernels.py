@@ -8,7 +8,7 @@ Names in capitals are known when a kernel is compiled. Of each tensor come a poi
 dimensions (images, queries or tokens, heads); the others lie in one row without gaps. Results are contiguous.
 """
 # mypy: disable-error-code=no-untyped-def
-# ruff: noqa: N803 (capitals, as said)
+# ruff: noqa: N803, PLR0124 (capitals, as said; only what is not a number differs from itself)
 
 import triton
 import triton.language as tl
