@@ -13,8 +13,10 @@ dimensions (images, queries or tokens, heads); the others lie in one row without
 import triton
 import triton.language as tl
 
-INTERPRETED = triton.knobs.runtime.interpret  # by NumPy instead of a GPU: TRITON_INTERPRET=1
-CONFIGURATIONS = [(16, 4)] if INTERPRETED else [(8, 1), (16, 1), (16, 2), (32, 2), (32, 4), (64, 4), (64, 8), (128, 8)]
+from .gpu import interpreted
+
+TRIED = [(8, 1), (16, 1), (16, 2), (32, 2), (32, 4), (64, 4), (64, 8), (128, 8)]  # queries of a program, warps
+CONFIGURATIONS = [(16, 4)] if interpreted() else TRIED
 NAN = tl.constexpr(float("nan"))
 
 
