@@ -74,9 +74,9 @@ def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     (Q, M, N) and (Q, M, 2, N). The share falls from 1 at a token to 0 at the next. At a border the two are those that
     exist; where there is but one, the second has no share.
     """
-    place = torch.addcmul(torch.tensor(-0.5), location, size.float())
-    first = place.floor().clamp_(0).nan_to_num_(0).minimum((size - 2).clamp(0).float())
-    share = (place - first)[:, :, None] - torch.tensor([[0.0], [1.0]])
+    place = location.double().mul_(size).sub_(0.5)  # in float32 the way to the token would be a rounded number's rest
+    first = place.floor().clamp_(0).nan_to_num_(0).minimum((size - 2).clamp(0).double())
+    share = (place - first).float()[:, :, None] - torch.tensor([[0.0], [1.0]])
     share = share.abs_().neg_().add_(1).relu_()
     if int(size.min()) < 2:
         share[:, :, 1] *= size > 1
