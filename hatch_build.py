@@ -33,7 +33,7 @@ class Kernels(BuildHookInterface):  # type: ignore[type-arg]
 
 
 def _builder(path: Path) -> ModuleType:
-    """The module at this path by itself: the package around it can not be imported before it is installed."""
+    """The module at this path by itself: the package around it cannot be imported before it is installed."""
     spec = importlib.util.spec_from_file_location("winnow_build", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

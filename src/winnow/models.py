@@ -37,7 +37,7 @@ class Named:
 SWIN = {"name": "swin_tiny_patch4_window7_224"}
 DC5 = {"name": "resnet50", "dilation": True}  # the last stage dilated instead of strided
 
-# Small enough for two CPU cores: a thin ResNet that learns from scratch, three levels, short stacks.
+# Small enough for two CPU cores: a thin ResNet that learns from scratch, short stacks.
 TINY = Named(
     "sparse-detr-tiny", "sparse_detr",
     {

@@ -31,7 +31,7 @@ def test_the_kernels_agree_with_the_formula() -> None:
 
 @NO_GPU
 def test_asking_for_triton_without_a_gpu_is_answered_in_a_line() -> None:
-    with pytest.raises(UsageError, match=r"triton can not be used here: [^\n]+$"), ops.use("triton"):
+    with pytest.raises(UsageError, match=r"triton cannot be used here: [^\n]+$"), ops.use("triton"):
         pass
     assert not gpu.serves(torch.zeros(1))
 

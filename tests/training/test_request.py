@@ -23,6 +23,7 @@ def config(*assignments: str, model: str = "sparse-detr-tiny", **changes: object
     ("x=3", 3), ("x=-1.5e-4", -1.5e-4), ("x=true", True), ("x=False", False), ("x=none", None), ("x=cosine", "cosine"),
     ("x=[1, 2]", [1, 2]), ("x={'name': 'resnet18'}", {"name": "resnet18"}), ("x=a=b", "a=b"), ("x=", ""),
     (" x = 3 ", 3), ("x='3'", "3"), ("x=__import__('os')", "__import__('os')"),
+    ("x={[]: 1}", "{[]: 1}"),
 ])
 def test_values_are_python_literals_and_words_are_words(text, value):
     assert parse([text]) == {"x": value}

@@ -138,7 +138,7 @@ def test_unknown_repositories_and_a_hub_out_of_reach_are_told(repository: type[R
         cut_off.setattr(hub, "hf_hub_download", unreachable)
         assert "can't be had from the Hugging Face Hub: no connection" in refused("someone/detector")
     monkeypatch.setenv("WINNOW_OFFLINE", "1")
-    assert "WINNOW_OFFLINE forbids to fetch it" in refused("someone/detector")
+    assert "WINNOW_OFFLINE forbids fetching it" in refused("someone/detector")
     assert not repository.asked
 
 

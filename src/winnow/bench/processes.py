@@ -35,7 +35,7 @@ class LostError(WinnowError):
 def environment(allocator: Allocator, threads: int | None) -> dict[str, str]:
     """What all workers start with; UsageError for an allocator that is not to be had here.
 
-    "keep" has the C library keep large blocks, which it else maps anew, page by page, for every large tensor.
+    "keep" has the C library keep large blocks, which it otherwise maps anew, page by page, for every large tensor.
     """
     if allocator == "keep" and platform.libc_ver()[0] != "glibc":
         raise UsageError("--allocator keep tunes the GNU C library, which is not the one here; use system")

@@ -68,7 +68,7 @@ class KnownPlaces:
 
     def __init__(self, neck: Neck | PlainNeck, precision: torch.dtype, most: int = REMEMBERED):
         self.neck, self.precision, self.most = neck, precision, most
-        self._known: OrderedDict[tuple[tuple[int, int], tuple[int, int]], Places] = OrderedDict()
+        self._known: OrderedDict[tuple[tuple[int, int], tuple[int, int], torch.device], Places] = OrderedDict()
         self._lock = Lock()
 
     def __len__(self) -> int:
@@ -87,13 +87,14 @@ class KnownPlaces:
         return alone[0] if len(alone) == 1 else joined(alone)
 
     def _of(self, size: tuple[int, int], canvas: tuple[int, int], shapes: Shapes) -> Places:
+        key = size, canvas, next(self.neck.parameters()).device
         with self._lock:
-            if (size, canvas) in self._known:
-                self._known.move_to_end((size, canvas))
-                return self._known[size, canvas]
+            if key in self._known:
+                self._known.move_to_end(key)
+                return self._known[key]
         made = places_of(self.neck, size, canvas, shapes, self.precision)
         with self._lock:
-            self._known[size, canvas] = made
+            self._known[key] = made
             while len(self._known) > self.most:
                 self._known.popitem(last=False)
         return made

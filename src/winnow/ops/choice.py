@@ -5,8 +5,8 @@
     triton  kernels for GPUs of NVIDIA and AMD; float32 and halves                          `gpu.py`
     plain   grid sampling, level by level; every device, every type                         `plain.py`
 
-By default the first of them that serves the values at hand; a name prefers one, and where that one can not serve
-(float64, another device) `plain` does. Only triton can not be preferred where there is no GPU.
+By default the first of them that serves the values at hand; a name prefers one, and where that one cannot serve
+(float64, another device) `plain` does. Only triton cannot be preferred where there is no GPU.
 """
 
 from __future__ import annotations
@@ -93,5 +93,5 @@ def _known(name: str) -> str:
     if name != "auto" and name not in BACKENDS:
         raise UsageError(f"no operators are called {name!r}; WINNOW_OPS and use() take auto, {', '.join(BACKENDS)}")
     if name == "triton" and (reason := gpu.missing()):
-        raise UsageError(f"the operators called triton can not be used here: {reason}")
+        raise UsageError(f"the operators called triton cannot be used here: {reason}")
     return name

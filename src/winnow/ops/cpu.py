@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +22,7 @@ from ..structures import Shapes
 from . import build
 
 SETS = ("portable", "avx2", "avx512")  # narrow to wide
+MOST = 1024  # places of one query's head, which a kernel keeps on its stack
 
 
 class _Rows(ctypes.Structure):
@@ -121,9 +122,9 @@ def _made(values: Tensor, *shape: int) -> Tensor:
 
 def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
     """Call a kernel on tensors whose first three dimensions are images, queries or tokens, and heads."""
-    images, queries, heads = tensors["places"].shape[:3]
+    _check(shapes, tensors)
+    images, queries, heads, _, points = tensors["places"].shape[:5]
     sides = [side for shape in shapes for side in shape]
-    points = tensors["places"].shape[3:].numel() // len(sides)
     corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
     channels = tensors["values"].shape[-1] if "values" in tensors else 1
     rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done
@@ -131,6 +132,26 @@ def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
                  (ctypes.c_int64 * len(sides))(*sides), sides=corners, team=_team(), threads=torch.get_num_threads(),
                  **{role: _Rows.of(x) for role, x in rows.items()})
     _kernel(name)(ctypes.byref(call))
+
+
+def _check(shapes: Shapes, tensors: Mapping[str, Tensor]) -> None:
+    """ValueError unless tensors fit each other: a kernel trusts what it is told, and would read beyond them."""
+    images, queries, heads, *rest = places = tuple(tensors["places"].shape)
+    if len(rest) != 3 or rest[0] != len(shapes) or rest[2] != 2 or not 0 < rest[0] * rest[1] <= MOST:
+        raise ValueError(f"places have shape (B, Q, M, L, P, 2) with 1 to {MOST} places L * P, got {places} for "
+                         f"{len(shapes)} levels")
+    tokens = sum(h * w for h, w in shapes)
+    asked = (images, queries, heads)
+    for role, first, row in (("values", (images, tokens, heads), None), ("weights", asked, rest[0] * rest[1]),
+                             ("rows", asked, None), ("reference", (images, queries, 1), None)):
+        x = tensors.get(role)
+        if x is not None and (x.shape[:3] != first or row not in (None, x.shape[3:].numel())):
+            raise ValueError(f"{role} {tuple(x.shape)} do not fit places {places} on levels of {shapes}")
+    if "rows" in tensors and tensors["rows"].shape[-1] != tensors["values"].shape[-1]:
+        raise ValueError(f"rows of {tensors['rows'].shape[-1]} channels do not fit values of "
+                         f"{tensors['values'].shape[-1]}")
+    if "reference" in tensors and tensors["reference"].shape[3:] not in ((rest[0], 2), (rest[0], 4)):
+        raise ValueError(f"a reference is (B, Q, L, 2 | 4), got {tuple(tensors['reference'].squeeze(2).shape)}")
 
 
 def _by_rows(x: Tensor) -> Tensor:
@@ -164,6 +185,6 @@ def _library() -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(build.LIBRARY))
     except OSError as error:
-        raise build.NotBuiltError(f"{build.LIBRARY} can not be loaded: {error}") from error
+        raise build.NotBuiltError(f"{build.LIBRARY} cannot be loaded: {error}") from error
     library.winnow_widest.restype = ctypes.c_char_p
     return library

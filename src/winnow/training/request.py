@@ -78,7 +78,7 @@ def parse(assignments: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"--set takes key=value, got {assignment!r}")
         try:
             values[key] = ast.literal_eval({"true": "True", "false": "False", "none": "None"}.get(text.lower(), text))
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             values[key] = text
     return values
 
@@ -100,7 +100,7 @@ def _without_owner(key: str) -> str:
 
 def _recipe(name: Any) -> Recipe:
     """The recipe of that name."""
-    if name not in RECIPES:
+    if not isinstance(name, str) or name not in RECIPES:
         raise UsageError(f"there is no recipe {name!r}; there are {', '.join(RECIPES)}")
     return RECIPES[name]
 

@@ -29,7 +29,7 @@ PAGES = (b"<!doctype", b"<html", b"<head", b"<?xml")  # how pages begin, in lowe
 
 
 def offline() -> bool:
-    """Whether the user forbids to fetch anything."""
+    """Whether the user forbids fetching anything."""
     return os.environ.get("WINNOW_OFFLINE", "0") not in ("", "0")
 
 
@@ -93,7 +93,7 @@ def fetch(url: str, path: Path, *, size: int | None = None, sha256: str | None =
         if path.is_file() and not _fault(path, size, sha256):
             return
         if offline():
-            raise UsageError(f"{url} is not in the cache, and WINNOW_OFFLINE forbids to fetch it; unset that, or put "
+            raise UsageError(f"{url} is not in the cache, and WINNOW_OFFLINE forbids fetching it; unset that, or put "
                              f"the file at {path}")
         path.parent.mkdir(parents=True, exist_ok=True)
         part = Part.of(path)

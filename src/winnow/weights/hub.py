@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import RemoteEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 
 from ..errors import UsageError
 from . import hugging_face
@@ -58,13 +58,14 @@ def _file(name: str, file: str, keep: Path, commit: str | None = None) -> Path |
     """A file of a repository, fetched if it must be; None where there is no such file."""
     try:
         return Path(hf_hub_download(name, file, revision=commit, cache_dir=keep, local_files_only=offline()))
-    except RemoteEntryNotFoundError:
-        return None
     except RepositoryNotFoundError as error:
         raise UsageError(f"there is no file or folder {name}, and no public repository of this name on the Hugging "
                          f"Face Hub") from error
     except Exception as error:  # of the hub's library, of the one that it fetches with, or of the disk
+        unseen = isinstance(error, LocalEntryNotFoundError)  # not in the cache, and the hub was not asked
+        if isinstance(error, EntryNotFoundError) and (not unseen or (offline() and file != hugging_face.CONFIG)):
+            return None
         reason = (str(error).strip() or type(error).__name__).splitlines()[0]
-        reason = "it is not in the cache, and WINNOW_OFFLINE forbids to fetch it" if offline() else reason
+        reason = "it is not in the cache, and WINNOW_OFFLINE forbids fetching it" if offline() else reason
         raise UsageError(f"there is no file or folder {name}, and {file} of a repository {name} can't be had from the "
                          f"Hugging Face Hub: {reason}") from error

@@ -122,7 +122,7 @@ def _form(config: Mapping[str, Any]) -> Form:
 def _require(config: Mapping[str, Any], required: Mapping[str, Any]) -> None:
     for key, wanted in required.items():
         if config.get(key, wanted) != wanted:
-            raise UsageError(f"config.json sets {key} to {config[key]!r}; only models with {wanted!r} are read")
+            raise UsageError(f"config.json sets {key} to {config[key]!r}; only models with {wanted!r} can be read")
 
 
 def _dilated(config: Mapping[str, Any]) -> bool:
@@ -177,7 +177,10 @@ def _weights(folder: Path) -> dict[str, Tensor]:
 
 def parts_of(index: Path) -> list[str]:
     """The names of the files, all beside it, that an index of weights lists."""
-    return sorted({Path(part).name for part in read_json(index).get("weight_map", {}).values()})
+    parts = read_json(index).get("weight_map")
+    if not isinstance(parts, dict) or not all(isinstance(part, str) for part in parts.values()):
+        raise UsageError(f"{index} lists no files: it has no weight_map of names to names")
+    return sorted({Path(part).name for part in parts.values()})
 
 
 def read_json(file: Path) -> dict[str, Any]:
