@@ -62,3 +62,4 @@ def test_what_is_no_demo_stays(tmp_path):
 def test_an_empty_folder_is_free(tmp_path):
     clear(tmp_path)
     clear(tmp_path / "away")
+    assert list(tmp_path.iterdir()) == []

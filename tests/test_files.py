@@ -89,3 +89,4 @@ def test_a_relative_path_is_free(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_free(Path("runs/a.json"))
     check_free(Path("a.json"))
+    assert not any(tmp_path.iterdir())

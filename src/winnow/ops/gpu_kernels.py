@@ -44,6 +44,12 @@ def _level(levels, level):
 
 
 @triton.jit
+def _pair(at, asking):
+    """Two numbers that lie side by side, such as a place, for each query that asks."""
+    return tl.load(at, asking, 0.0).to(tl.float32), tl.load(at + 1, asking, 0.0).to(tl.float32)
+
+
+@triton.jit
 def _around(x, y, height, width, CENTRE: tl.constexpr):
     """Of places: the token above and left, how far beyond it they lie, and which are not a number.
 
@@ -92,8 +98,7 @@ def sample(out, values, v0, v1, v2, places, p0, p1, p2, weights, w0, w1, w2, lev
         height, width, start = _level(levels, level)
         for point in tl.static_range(POINTS):
             at = level * POINTS + point
-            x = tl.load(place + 2 * at, asking, 0.0).to(tl.float32)
-            y = tl.load(place + 2 * at + 1, asking, 0.0).to(tl.float32)
+            x, y = _pair(place + 2 * at, asking)
             read, nowhere = _read(values, v1, channel, here, x, y, height, width, start)
             weight = tl.where(nowhere, NAN, tl.load(much + at, asking, 0.0).to(tl.float32))
             total += read * weight[:, None]
@@ -124,20 +129,19 @@ def attend(out, values, v0, v1, v2, offsets, o0, o1, o2, reference, r0, r1, logi
     total = tl.full((QUERIES, CHANNELS), 0.0, tl.float32)
     for level in range(LEVELS):
         height, width, start = _level(levels, level)
-        x0 = tl.load(anchor + level * SIDES, asking, 0.0).to(tl.float32)
-        y0 = tl.load(anchor + level * SIDES + 1, asking, 0.0).to(tl.float32)
+        x0, y0 = _pair(anchor + level * SIDES, asking)
         if SIDES == 4:  # a step of POINTS reaches the side
-            x_step = tl.load(anchor + level * SIDES + 2, asking, 0.0).to(tl.float32) * (0.5 / POINTS)
-            y_step = tl.load(anchor + level * SIDES + 3, asking, 0.0).to(tl.float32) * (0.5 / POINTS)
+            wide, tall = _pair(anchor + level * SIDES + 2, asking)
+            x_step, y_step = wide * (0.5 / POINTS), tall * (0.5 / POINTS)
         else:           # a step of 1 is a token
             x_step = 1.0 / tl.maximum(width, 1).to(tl.float32)
             y_step = 1.0 / tl.maximum(height, 1).to(tl.float32)
         for point in tl.static_range(POINTS):
             at = level * POINTS + point
             by = offset + 2 * (at if EACH_LEVEL else point)
-            x = x0 + tl.load(by, asking, 0.0).to(tl.float32) * x_step
-            y = y0 + tl.load(by + 1, asking, 0.0).to(tl.float32) * y_step
-            read, nowhere = _read(values, v1, channel, here, x, y, height, width, start)
+            right, down = _pair(by, asking)
+            read, nowhere = _read(values, v1, channel, here, x0 + right * x_step, y0 + down * y_step, height, width,
+                                  start)
             share = tl.exp(tl.load(logit + at, asking, 0.0).to(tl.float32) - highest) / whole
             total += read * tl.where(nowhere, NAN, share)[:, None]
     row = (image * queries + query) * heads + head
@@ -160,8 +164,7 @@ def match(out, keys, k0, k1, k2, places, p0, p1, p2, asked, a0, a1, a2, levels, 
         height, width, start = _level(levels, level)
         for point in tl.static_range(POINTS):
             at = level * POINTS + point
-            x = tl.load(place + 2 * at, asking, 0.0).to(tl.float32)
-            y = tl.load(place + 2 * at + 1, asking, 0.0).to(tl.float32)
+            x, y = _pair(place + 2 * at, asking)
             read, nowhere = _read(keys, k1, channel, here, x, y, height, width, start)
             answer = tl.where(nowhere, NAN, tl.sum(read * wanted, 1))
             tl.store(out + row * LEVELS * POINTS + at, answer, asking)
@@ -190,8 +193,7 @@ def sample_backward(to_values, to_places, to_weights, came, c0, c1, c2, values, 
         height, width, start = _level(levels, level)
         for point in tl.static_range(POINTS):
             at = level * POINTS + point
-            x = tl.load(place + 2 * at, asking, 0.0).to(tl.float32)
-            y = tl.load(place + 2 * at + 1, asking, 0.0).to(tl.float32)
+            x, y = _pair(place + 2 * at, asking)
             left, top, across, down, nowhere = _around(x, y, height, width, 0.5)
             weight = tl.where(nowhere, NAN, tl.load(much + at, asking, 0.0).to(tl.float32))
             to_weight, to_x, to_y = tl.where(nowhere, NAN, 0.0), across * 0.0, down * 0.0
@@ -224,8 +226,7 @@ def splat(received, places, p0, p1, p2, weights, w0, w1, w2, levels, tokens, que
         height, width, start = _level(levels, level)
         for point in tl.static_range(POINTS):
             at = level * POINTS + point
-            x = tl.load(place + 2 * at, asking, 0.0).to(tl.float32)
-            y = tl.load(place + 2 * at + 1, asking, 0.0).to(tl.float32)
+            x, y = _pair(place + 2 * at, asking)
             left, top, across, down, nowhere = _around(x, y, height, width, 0.0)
             weight = tl.load(much + at, asking, 0.0).to(tl.float32)
             for corner in tl.static_range(4):
