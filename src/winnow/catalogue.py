@@ -19,6 +19,7 @@ from .evaluation.costs import SIZE, Cost, cost, on_file
 from .evaluation.published import main_figures
 from .models import Named
 from .progress import Progress
+from .resolution import shown
 from .weights.registry import weights_of
 
 
@@ -47,7 +48,7 @@ class Entry:
             "name": self.model.name, "family": self.model.paper, "backbone": self.backbone,
             "rho": self.model.settings.get("rho"), "params": self.cost.params,
             "params_trainable": self.cost.params_trainable, "gflops": self.cost.gflops,
-            "size": "{}x{}".format(*self.size), "published": self.published,
+            "size": shown(self.size), "published": self.published,
             "weights": published_weights(self.model.name),
         }
 
@@ -84,17 +85,16 @@ def matching(pattern: str | None) -> list[str]:
 
 def table(found: Sequence[Entry]) -> Table:
     """Models for a terminal; of eighty columns all but the weights fit."""
-    height, width = found[0].size
-    title = f"AP, millions of parameters and GFLOPs for {height}x{width}, (as the paper prints them)"
-    shown = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1, 0, 0))
+    title = f"AP, millions of parameters and GFLOPs for {shown(found[0].size)}, (as the paper prints them)"
+    listed = Table(title=title, title_justify="left", title_style="", box=None, padding=(0, 1, 0, 0))
     for heading in ("name", "AP", "params", "", "GFLOPs", ""):
-        shown.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
-    shown.add_column("weights", overflow="ellipsis")
+        listed.add_column(heading, justify="left" if heading == "name" else "right", no_wrap=True)
+    listed.add_column("weights", overflow="ellipsis")
     for entry in found:
         ap, params, gflops = entry.published.values()
-        shown.add_row(entry.model.name, "-" if ap is None else str(ap), f"{entry.cost.params_trainable / 1e6:.2f}",
+        listed.add_row(entry.model.name, "-" if ap is None else str(ap), f"{entry.cost.params_trainable / 1e6:.2f}",
                       _printed(params), f"{entry.cost.gflops:.1f}", _printed(gflops), _source(entry))
-    return shown
+    return listed
 
 
 def _printed(value: float | None) -> str:

@@ -181,9 +181,9 @@ def models(pattern: Annotated[str | None, typer.Argument(help="Part of the names
            size: Annotated[str, typer.Option(metavar="HxW", help="Image that GFLOPs are for.")] = "800x1066",
            json_file: JsonFile = None) -> None:
     """Every model: parameters, GFLOPs, what its paper prints, and whether there are weights."""
-    from .bench.contenders import parse_size  # noqa: PLC0415
     from .catalogue import entries, table  # noqa: PLC0415
     from .files import check_free  # noqa: PLC0415
+    from .resolution import parse_size  # noqa: PLC0415
 
     if json_file:
         check_free(json_file)

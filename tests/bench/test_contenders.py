@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from winnow import models
-from winnow.bench.contenders import Contender, Request, baselines, contenders, parse_size
+from winnow.bench.contenders import Contender, Request, baselines, contenders
 from winnow.errors import UsageError
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
@@ -65,13 +65,6 @@ def test_without_peers_the_first_one_is_the_measure() -> None:
 def test_what_can_not_be_compared_is_told(request_: Request, words: str) -> None:
     with pytest.raises(UsageError, match=words):
         contenders(request_)
-
-
-def test_sizes_are_height_and_width() -> None:
-    assert parse_size("800x1066") == (800, 1066)
-    for wrong in ("800", "800x", "x800", "8.5x9", "-1x5", "16x800", "axb"):
-        with pytest.raises(UsageError, match="size"):
-            parse_size(wrong)
 
 
 def test_a_contender_survives_its_way_to_a_worker() -> None:

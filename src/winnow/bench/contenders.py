@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
@@ -14,11 +13,11 @@ import torch
 from .. import models
 from ..errors import UsageError
 from ..fast import Precision
+from ..resolution import shown
 from ..weights import checkpoints, hugging_face
 
 Against = Literal["torch", "hf"]
 OWN = "winnow"  # the form that is ours at its best
-SMALLEST = 32   # pixels of a side
 TRANSFORMERS_BASE = "deformable-detr-two-stage-r50"  # what transformers has of the family that these papers start from
 FAMILY = ("sparse_detr", "efficient_detr", "lite_deformable_detr")
 
@@ -137,19 +136,3 @@ def baselines(contender: Contender, entered: Sequence[Contender], against: Seque
     if not against:
         rivals = {str(entered[0]): entered[0]}
     return {name: rival for name, rival in rivals.items() if rival != contender}
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """Height and width from "800x1066"; UsageError for anything else."""
-    found = re.fullmatch(r"(\d+)\s*[x×X]\s*(\d+)", text.strip())
-    if not found:
-        raise UsageError(f"a size is HEIGHTxWIDTH in pixels, such as 800x1066, got {text!r}")
-    height, width = int(found[1]), int(found[2])
-    if min(height, width) < SMALLEST:
-        raise UsageError(f"a size has at least {SMALLEST} pixels a side, got {text}")
-    return height, width
-
-
-def shown(size: tuple[int, int]) -> str:
-    """A size as it is typed."""
-    return "{}x{}".format(*size)

@@ -11,7 +11,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from .contenders import shown
+from ..resolution import shown
 from .floor import floor_of, floors
 from .run import Measured, Run
 

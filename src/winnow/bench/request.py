@@ -11,7 +11,8 @@ import torch
 from ..errors import UsageError
 from ..fast import Precision
 from ..ops import use
-from .contenders import Against, Request, parse_size
+from ..resolution import parse_size
+from .contenders import Against, Request
 from .processes import Allocator
 from .run import Settings
 
