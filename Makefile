@@ -18,7 +18,7 @@ test-hf: $(READY)         ## the tests that need Hugging Face's transformers, wh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/weights/test_hugging_face.py -rs
 
 test-ops: $(READY)        ## the numbers once more, by each backend of the operators and each instruction set
-	for each in OPS=plain OPS=torch CPU=portable CPU=avx2; do \
+	for each in OPS=plain OPS=torch $$($(BIN)/python -c 'from winnow.ops import cpu; print(*("CPU=" + each for each in cpu.able()))'); do \
 	    echo "WINNOW_$$each"; \
 	    env WINNOW_$$each OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/parity tests/test_attention.py || exit 1; \
 	done

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 
 from winnow import catalogue, cli, models
 from winnow.catalogue import entries, matching
@@ -36,11 +38,23 @@ def listed(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., 
     return run
 
 
+def test_in_a_file_every_model_is_a_line_with_all_of_its_source(listed):
+    _, told = listed("sparse-detr-scrl-r50-rho10")
+    assert [line.split()[-1] for line in told.splitlines() if "scrl" in line] == ["twg.kakaocdn.net"]
+
+
 def test_every_name_that_is_promised_is_listed(listed):
     rows, told = listed()
     assert {row["name"] for row in rows} == set(models.MODELS) >= set(PROMISED)
     assert all(name in told for name in PROMISED)
-    assert max(map(len, told.splitlines())) <= 80
+
+
+def test_all_but_the_weights_fit_a_terminal_of_eighty_columns():
+    narrow = Console(width=80, record=True, file=io.StringIO())
+    narrow.print(catalogue.table(entries("dino")))
+    words = narrow.export_text()
+    assert max(map(len, words.splitlines())) <= 80
+    assert all(name in words for name in matching("dino")) and "GFLOPs" in words
 
 
 def test_rows_have_the_keys_that_are_promised(listed):

@@ -165,9 +165,7 @@ def bench(model: Annotated[list[str] | None, typer.Option(
     if json_file:
         check_free(json_file)
     result = run(request, how)
-    wide = Console(highlight=False)
-    wide.width = wide.width if wide.is_terminal else 240  # in a file, a row of a table is a line
-    wide.print(screen(result))
+    page().print(screen(result))
     if json_file:
         write_json(json_file, as_dict(result))
     if result.interrupted:
@@ -188,7 +186,7 @@ def models(pattern: Annotated[str | None, typer.Argument(help="Part of the names
     if json_file:
         check_free(json_file)
     found = entries(pattern, parse_size(size))
-    console.print(table(found))
+    page().print(table(found))
     if json_file:
         write_json(json_file, [entry.as_dict() for entry in found])
 
@@ -209,6 +207,12 @@ def convert(source: Annotated[Path, typer.Argument(help="Weights of a reference 
 def version() -> None:
     """Print the version."""
     typer.echo(f"winnow {__version__}")
+
+
+def page() -> Console:
+    """For tables: as wide as the terminal; in a file, where a row should be a line, as wide as a row gets."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=240)
 
 
 def write_json(path: Path, content: object) -> None:
@@ -250,8 +254,9 @@ def spread_options(words: Sequence[str]) -> list[str]:
     known: list[str] = []
     option = ""
     for word in words:
-        if word in SEVERAL:
-            option = word
+        name = word.partition("=")[0]
+        if name in SEVERAL:
+            option = name
         elif word.startswith("-"):
             option = ""
         elif option and known[-1] != option:

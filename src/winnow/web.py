@@ -1,10 +1,12 @@
-"""Addresses of the web: only http(s), whatever a redirect says."""
+"""Addresses of the web: only http(s), and no less of it, whatever a redirect says."""
 
 from __future__ import annotations
 
 import urllib.request
 from collections.abc import Mapping
-from http.client import HTTPResponse
+from http.client import HTTPMessage, HTTPResponse
+from typing import IO
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from .errors import UsageError
@@ -28,7 +30,7 @@ def open_address(address: str, timeout: float, headers: Mapping[str, str] | None
     Raises:
         UsageError: for another scheme.
         HTTPError: for an answer that is an error.
-        OSError, HTTPException: where there is no answer.
+        OSError, HTTPException: where there is no answer, or one that leads from https to http.
 
     """
     check_scheme(address)
@@ -37,11 +39,22 @@ def open_address(address: str, timeout: float, headers: Mapping[str, str] | None
     return answer
 
 
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows, but not to where anybody on the way could change what comes."""
+
+    def redirect_request(self, req: urllib.request.Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage,
+                         newurl: str) -> urllib.request.Request | None:
+        """The next request. URLError for one that is no longer encrypted."""
+        if req.type == "https" and urlsplit(newurl).scheme.lower() != "https":
+            raise URLError(f"it leads from https to {newurl}, which is not encrypted")
+        return super().redirect_request(req, fp, code, msg, headers, newurl)
+
+
 def _opener() -> urllib.request.OpenerDirector:
     """Opens http(s) and nothing else, so that no redirect leads to a local file or another protocol."""
     opener = urllib.request.OpenerDirector()
     for handler in (urllib.request.ProxyHandler(), urllib.request.UnknownHandler(), urllib.request.HTTPHandler(),
                     urllib.request.HTTPSHandler(), urllib.request.HTTPDefaultErrorHandler(),
-                    urllib.request.HTTPRedirectHandler(), urllib.request.HTTPErrorProcessor()):
+                    _Redirects(), urllib.request.HTTPErrorProcessor()):
         opener.add_handler(handler)
     return opener

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from winnow import cli
 
@@ -41,6 +42,7 @@ def test_forms_of_a_model_are_measured_in_processes_of_their_own(tmp_path: Path,
     (["--against", "mmdet"], "torch, hf"),
     (["--ops", "magic"], "magic"),
     (["--device", "tpu"], "--device is"),
+    *([] if torch.cuda.is_available() else [(["--device", "cuda"], "no GPU here")]),
     (["--allocator", "mine"], "system, keep"),
     (["--model", "faster-rcnn-fpn-r50", "--against", "hf"], "no counterpart"),
 ])
@@ -51,5 +53,6 @@ def test_what_can_not_be_measured_is_one_line(words: list[str], told: str, capfd
 
 
 def test_several_values_may_follow_one_option() -> None:
+    assert cli.spread(["bench", "--model=a", "b"]) == ["bench", "--model=a", "--model", "b"]
     assert cli.spread(["bench", "--model", "a", "b", "--rho", "0.1", "0.2", "--train", "--json", "x"]) == [
         "bench", "--model", "a", "--model", "b", "--rho", "0.1", "--rho", "0.2", "--train", "--json", "x"]

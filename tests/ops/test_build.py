@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -17,6 +19,22 @@ def test_without_a_compiler_nothing_is_built_and_the_reason_names_it(monkeypatch
     monkeypatch.setattr(build, "is_fresh", lambda: False)
     monkeypatch.setenv("CC", "no-such-compiler -m64")
     with pytest.raises(build.NotBuiltError, match="no C compiler called no-such-compiler"):
+        build.build()
+
+
+@pytest.mark.parametrize("blank", ["", " "])
+def test_a_blank_name_of_a_compiler_is_none(blank: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CC", blank)
+    monkeypatch.setattr(build.shutil, "which", lambda name: None)
+    with pytest.raises(build.NotBuiltError, match="no C compiler called"):
+        build.compiler()
+
+
+def test_a_folder_that_can_not_be_written_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(build, "is_fresh", lambda: False)
+    monkeypatch.setattr(build, "compiler", lambda: ["cc"])
+    monkeypatch.setattr(build, "HERE", tmp_path / "gone")
+    with pytest.raises(build.NotBuiltError, match="gone can't be written: No such file"):
         build.build()
 
 

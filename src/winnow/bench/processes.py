@@ -70,7 +70,7 @@ class Worker:
             line = self.process.stdout.readline()
         except BrokenPipeError:
             line = ""
-        if not line:
+        if not line.endswith("\n"):  # it ended, perhaps in the middle of a word
             raise LostError(self._last_words())
         answer: dict[str, Any] = json.loads(line)
         if "error" in answer:

@@ -15,6 +15,7 @@ from ..resolution import shown
 from .floor import floor_of, floors
 from .run import Measured, Run
 
+SMALL = 1e-12  # a loss that is as good as none
 BEST = 100  # detections of one contender that are looked for among the other's
 
 
@@ -67,7 +68,7 @@ def difference(base: Measured, own: Measured) -> dict[str, Any] | None:
     if own.contender.model != base.contender.model or not ours or not theirs:
         return None
     if own.contender.train:
-        return {"loss": abs(ours["loss"] / theirs["loss"] - 1)}
+        return {"loss": abs(ours["loss"] - theirs["loss"]) / max(abs(theirs["loss"]), SMALL)}
     boxes, wanted = torch.tensor(ours["boxes"]), torch.tensor(theirs["boxes"][:BEST])
     nearest = torch.cdist(wanted, boxes, p=torch.inf).amin(1) if boxes.numel() and wanted.numel() else torch.zeros(1)
     found: dict[str, Any] = {"boxes_px": {"median": float(nearest.median()), "max": float(nearest.max())}}

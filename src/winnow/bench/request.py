@@ -48,7 +48,9 @@ def known_ops(name: str) -> str:
 
 
 def known_device(name: str) -> str:
-    """The name of a processor or a GPU; UsageError for any other."""
+    """The name of a processor or a GPU; UsageError for any other, and for a GPU that there is not."""
     if not re.fullmatch(r"cpu|cuda(:\d+)?", name):
         raise UsageError(f"--device is cpu, cuda, or cuda:1 and so on, got {name!r}")
+    if name != "cpu" and not torch.cuda.is_available():
+        raise UsageError(f"--device {name}: PyTorch finds no GPU here; --device cpu measures the processor")
     return name

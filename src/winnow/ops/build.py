@@ -48,7 +48,7 @@ def compiler() -> list[str]:
     named = os.environ.get("CC")
     for each in [named] if named else ["cc", "gcc", "clang"]:
         command = shlex.split(each)
-        if shutil.which(command[0]):
+        if command and shutil.which(command[0]):
             return command
     raise NotBuiltError(f"there is no C compiler called {named or 'cc, gcc or clang'}")
 
@@ -61,7 +61,7 @@ def build() -> Path:
         return LIBRARY
     cc = compiler()
     sets = PORTABLE | (X86 if platform.machine().lower() in ("x86_64", "amd64") else {})
-    with tempfile.TemporaryDirectory(dir=HERE, prefix=".build-") as folder:
+    with _workshop() as folder:
         objects = [Path(folder) / f"{name}.o" for name in (*sets, "machine")]
         for (name, flags), made in zip(sets.items(), objects, strict=False):
             _run([*cc, *FLAGS, *flags, f"-DISA={name}", "-c", str(SOURCES / "deformable.c"), "-o", str(made)])
@@ -71,6 +71,14 @@ def build() -> Path:
         _run([*cc, "-shared", *map(str, objects), "-o", str(linked)])
         linked.replace(LIBRARY)
     return LIBRARY
+
+
+def _workshop() -> tempfile.TemporaryDirectory[str]:
+    """A folder beside the library's place, so that what is made there moves in at once."""
+    try:
+        return tempfile.TemporaryDirectory(dir=HERE, prefix=".build-")
+    except OSError as error:
+        raise NotBuiltError(f"{HERE} can't be written: {error.strerror}") from error
 
 
 def _run(command: list[str]) -> None:

@@ -73,8 +73,10 @@ def backend_of(values: Tensor) -> str:
     """The name of the backend that would answer for these values."""
     names = list(BACKENDS) if wanted() == "auto" else [_known(wanted()), "plain"]
     name = next(name for name in names if BACKENDS[name].serves(values))
-    if name == "torch" and wanted() == "auto":
-        _tell_that_it_could_be_faster()
+    if wanted() == "auto" and name == "torch":
+        _tell_that_it_could_be_faster(cpu.missing())
+    if wanted() == "auto" and name == "plain" and values.is_cuda and (reason := gpu.missing()):
+        _tell_that_it_could_be_faster(reason)
     return name
 
 
@@ -84,9 +86,9 @@ def choose(values: Tensor) -> Backend:
 
 
 @cache
-def _tell_that_it_could_be_faster() -> None:
+def _tell_that_it_could_be_faster(reason: str | None) -> None:
     logging.getLogger("winnow").warning("reading images will be several times slower than it could be, as the compiled "
-                                        "kernels are not there: %s", cpu.missing())
+                                        "kernels are not there: %s", reason)
 
 
 def _known(name: str) -> str:

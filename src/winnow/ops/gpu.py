@@ -42,7 +42,10 @@ def interpreted() -> bool:
 
 @cache
 def missing() -> str | None:
-    """Why no kernel can run here, in a line; None if they can, which a first call has shown."""
+    """Why no kernel can run here, in a line; None if they can, which a first call has shown.
+
+    Raises torch.OutOfMemoryError where the GPU is too full to tell; that is not remembered.
+    """
     if not importlib.util.find_spec("triton"):
         return "Triton is not installed; it comes with PyTorch for GPUs on Linux"
     if interpreted():
@@ -52,6 +55,8 @@ def missing() -> str | None:
     try:  # an old GPU, or no C compiler for what Triton puts around its kernels: it tells only when it is called
         sample(torch.zeros(1, 1, 1, 16, device="cuda"), ((1, 1),), torch.zeros(1, 1, 1, 1, 1, 2, device="cuda"),
                torch.zeros(1, 1, 1, 1, 1, device="cuda"))
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a compiler or a driver may raise
         return f"Triton does not run here: {' '.join(f'{type(error).__name__}: {error}'.split())}"
     return None
