@@ -5,7 +5,7 @@ from itertools import pairwise
 
 import pytest
 
-from winnow.report.charts import HEIGHT, WIDTH, line_chart, ticks
+from winnow.report.charts import HEIGHT, WIDTH, histogram, line_chart, ticks
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 1), (0, 0.013), (0, 87.3), (-2, 2), (0, 61), (0, 1e6)])
@@ -38,11 +38,32 @@ def test_a_chart_of_nothing_is_refused():
         line_chart("loss", {"loss": []})
 
 
-def test_names_at_the_ends_of_close_lines_do_not_cover_each_other():
-    chart = line_chart("AP", {"AP": [(1, 50.0)], "AP50": [(1, 50.1)]})
-    heights = [float(y) for y in re.findall(r'class="name c\d" x="\d+" y="([\d.]+)"', chart)]
-    assert abs(heights[0] - heights[1]) >= 15
+def test_the_legend_and_the_spoken_words_name_every_line_with_its_last_value():
+    chart = line_chart("AP", {"AP": [(1, 12.0), (2, 50.0)], "AP50": [(1, 50.1)]})
+    assert re.findall(r">(\w+) <b>([\d.]+)</b>", chart) == [("AP", "50"), ("AP50", "50.1")]
+    assert 'aria-label="AP: AP ends at 50; AP50 ends at 50.1"' in chart
+
+
+def test_many_lines_stay_apart_by_colour_and_dashes():
+    chart = line_chart("AP", {str(i): [(1, i), (2, i)] for i in range(8)})
+    kinds = re.findall(r'polyline class="line ([^"]+)"', chart)
+    assert len(set(kinds)) == 8 and kinds[6] == "c0 dashed"
+
+
+def test_an_axis_can_end_where_shares_end():
+    chart = line_chart("precision", {"all": [(0.0, 1.0), (1.0, 0.25)]}, top=1.0, whole=False, x_title="recall")
+    assert re.findall(r"[^>]>([\d.]+)</text>", chart)[:6] == ["0", "0.2", "0.4", "0.6", "0.8", "1"]
+    assert "recall</text>" in chart
+
+
+def test_a_histogram_has_a_column_for_each_count_as_high_as_it_is_large():
+    drawn = histogram("Sizes", [0, 10, 100, 1000], [4, 0, 2], x_title="pixels")
+    heights = [float(each) for each in re.findall(r'class="column"[^>]* height="([\d.]+)"', drawn)]
+    assert heights[0] == pytest.approx(2 * heights[2], abs=0.2) and heights[1] == 0
+    assert "6 in all, most (4) from 0 to 10" in drawn
+    with pytest.raises(ValueError, match="3 edges for 1 bars"):
+        histogram("Sizes", [0, 1, 2], [1], x_title="pixels")
 
 
 def test_names_are_never_markup():
-    assert "<b>" not in line_chart("<b>", {"<b>": [(1, 1.0)]})
+    assert "<b>x" not in line_chart("<b>x", {"<b>x": [(1, 1.0)]})

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from shlex import quote
+from typing import Any
 
 import numpy as np
 import supervision as sv
 
+from .. import report
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation
@@ -18,10 +21,12 @@ from ..inference.drawing import beside
 from ..inference.predictor import THRESHOLD, Predictor, Seen, load
 from ..inference.tokens import attention_on_kept, token_figure, token_levels
 from ..progress import Progress, clock, console, counted
-from ..report import Number, Picture, RunReport, Step, installed, points, write_report
+from ..report import Html, Number, Page, Picture, Step, installed, points
 from .run import RunConfig, RunFolder
 
 PICTURES, SHEETS = 8, 3
+KEPT = ("The encoder updates the tokens that score best and leaves the rest as they are. Above: how tokens scored, "
+        "what was kept, where the decoder looked afterwards. Below: the kept tokens of each level, as tiles.")
 
 
 def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) -> Path:
@@ -53,17 +58,51 @@ def summarise(folder: RunFolder, *, title: str, metrics: Metrics | None = None) 
             if predictor.sparse and place < SHEETS:
                 sheets.append(sheet(name, seen))
     best = max((row for row in history if row.get("AP") is not None), key=lambda row: row["AP"], default={})
-    return write_report(folder.report, RunReport(
-        title=title,
-        summary=f"{config.model} after {counted(len(history), 'epoch')} on {Path(config.data).resolve().name}: "
-                f"what it learned, shown on images that it {'never' if held_out else 'also'} trained on.",
-        held_out=held_out,
-        numbers=numbers(predictor, best, history, f"{len(data)} {kind} images"),
-        history=[{"epoch": row["epoch"] + 1, "loss": row["total"]}
-                 | {key: row[key] for key in ("AP", "AP50") if row.get(key) is not None} for row in history],
-        per_class=metrics.per_class if metrics else best.get("per_class", {}),
-        gallery=gallery, tokens=sheets, config=config.as_dict(), versions=installed(), seed=config.recipe.seed,
-        steps=steps(config, quote(str(folder.root)), sparse=predictor.sparse)))
+    return report.write_page(folder.report, Page(
+        "Winnow run", title,
+        f"{config.model} after {counted(len(history), 'epoch')} on {Path(config.data).resolve().name}: "
+        f"what it learned, shown on images that it {'never' if held_out else 'also'} trained on.",
+        [report.numbers(numbers(predictor, best, history, f"{len(data)} {kind} images")),
+         learning(history), classes(metrics.per_class if metrics else best.get("per_class", {})),
+         report.section("Held-out images" if held_out else "Training images",
+                        "Ground truth on the left, detections with their scores on the right. "
+                        + ("The model never saw these images while it learned." if held_out else
+                           "The model learned from these very images: the data has no held-out split."),
+                        report.gallery(gallery)),
+         report.section("Kept tokens", KEPT, report.gallery(sheets, wide=True)),
+         report.section("How to go on", "Commands to copy; a click selects one.",
+                        report.steps(steps(config, quote(str(folder.root)), sparse=predictor.sparse))),
+         report.section("Reproduce it", "The effective configuration, after defaults and options, and what it ran on.",
+                        report.settings("Configuration", config.as_dict()),
+                        report.settings("Versions and seed", installed() | {"seed": config.recipe.seed}))]))
+
+
+def learning(history: Sequence[Mapping[str, Any]]) -> Html:
+    """Curves of a run, by epoch."""
+    figures = []
+    wanted = (("Loss", 1, {"total": "loss"}), ("Average precision", 100, {"AP": "AP", "AP50": "AP50"}))
+    for title, scale, keys in wanted:
+        lines = {name: [(row["epoch"] + 1, scale * row[key]) for row in history if row.get(key) is not None]
+                 for key, name in keys.items()}
+        if any(lines.values()):
+            rows = [(row["epoch"] + 1, *(row.get(key) for key in keys)) for row in history]
+            figures.append(report.chart(title, report.line_chart(title, lines),
+                                        report.table(["epoch", *keys.values()], rows)))
+    return report.section("Learning", "Loss on the training images, and average precision, by epoch.",
+                          report.charts(*figures))
+
+
+def classes(per_class: Mapping[str, Mapping[str, float | None]]) -> Html:
+    """Average precision of each class, best first, undefined ones last."""
+    ranked = sorted(per_class.items(), key=lambda item: -_known(item[1]["AP"]))
+    rows = [(name, points(each["AP"]), points(each["AP50"])) for name, each in ranked]
+    return report.section("Classes", "Average precision of each class, in points of 100. AP50 counts a detection that "
+                                     "overlaps its object by half.",
+                          report.table(["Class", "AP", "AP50"], rows, [each["AP"] for _, each in ranked]))
+
+
+def _known(share: float | None) -> float:
+    return -1.0 if share is None or math.isnan(share) else share
 
 
 def steps(config: RunConfig, model: str, *, sparse: bool) -> list[Step]:
