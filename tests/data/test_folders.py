@@ -48,7 +48,7 @@ def test_roboflow_is_found_and_valid_is_val(tmp_path):
 def test_one_annotation_file_serves_as_any_split(shared):
     file = shared / "data" / "broken" / "annotations" / "good.json"
     found = find_data(file)
-    assert found.split("val").annotations == file
+    assert found.split("val").annotations.path == file
     assert found.split("train").images == shared / "data" / "broken" / "images"
 
 

@@ -1,8 +1,7 @@
-"""COCO annotation files, read with care: what can't be used is left out, counted and explained."""
+"""Annotations, read with care: what can't be used is left out, counted and explained."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,18 +11,19 @@ from typing import Any
 import numpy as np
 
 from winnow.data.categories import Category
-from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.records import ImageRecord, find_images, read_records
+from winnow.data.coco_json import CocoFile
+from winnow.data.contents import Entry, Source
+from winnow.data.problems import KEPT, Problems, UnusableError, problem
+from winnow.data.records import ImageRecord, find_images
 from winnow.data.values import as_float, is_number, short, whole
 from winnow.errors import DataError, UsageError
 
-JSON_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 SLACK = 1.0  # pixels that a box may reach past its image without a word: rounding, and other ways to count pixels
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """A clean annotation file: A boxes in N images, those of an image together."""
+    """The clean annotations of a split: A boxes in N images, those of an image together."""
 
     path: Path
     categories: tuple[Category, ...]  # ascending id; label i means the i-th
@@ -33,6 +33,7 @@ class Annotations:
     labels: np.ndarray                # (A,) int64
     areas: np.ndarray                 # (A,) float64, square pixels
     crowd: np.ndarray                 # (A,) bool, a region of many objects: no target, ignored in evaluation
+    places: np.ndarray                # (A,) int64, where each stood among the file's annotations, counted from 0
     problems: Problems
 
     def of(self, index: int) -> slice:
@@ -40,72 +41,35 @@ class Annotations:
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
 
-def read_annotations(path: Path, images: Path | None = None, *, strict: bool = False,
-                     inspect: bool = True) -> Annotations:
-    """Read a COCO annotation file.
+def read_annotations(source: Path | Source, images: Path | None = None, *, strict: bool = False,
+                     inspect: bool = True, keep: int = KEPT) -> Annotations:
+    """Read the annotations of a split; a path is that of a COCO file.
 
     With the folder of its images, each of them is looked up, and with `inspect` opened, though only suspicious ones are
-    decoded; then their true sizes count. Boxes that stick out of their image are cut at its edge.
+    decoded; then their true sizes count. Boxes that stick out of their image are cut at its edge. Of the problems of a
+    kind the first `keep` stay in full.
 
     Fails with a UsageError if there is no such file, with an UnusableError if nothing can be loaded, and with `strict`
     with a DataError if anything would have to be left out.
     """
-    problems = Problems()
-    content = _sections(path, _parse(path))
-    categories = _categories(content["categories"], path, problems)
-    listed = read_records(content["images"], path, problems)
-    found = listed if images is None else find_images(listed, images, problems, inspect=inspect)
+    source = CocoFile(source) if isinstance(source, Path) else source
+    problems = Problems(keep)
+    contents = source.read(problems)
+    found = contents.records if images is None else find_images(contents.records, images, problems, inspect=inspect)
     records = sorted(found.values(), key=lambda record: record.id)
     if not records:
-        raise _nothing_left(path, content["images"], problems)
-    reader = _BoxReader(categories, records, set(listed), problems)
-    reader.read(content["annotations"])
+        raise _nothing_left(source.path, contents.listed, problems)
+    reader = _BoxReader(contents.categories, records, set(contents.records), problems)
+    reader.read(contents.entries(found))
     if not reader.entries:
-        problems.add("no-annotations", str(path), f"none of {len(content['annotations'])} annotations has a usable box")
+        problems.add("no-annotations", str(source.path), f"none of {reader.met} annotations has a usable box")
     if strict and problems.count("error"):
-        raise _strict_stop(path, problems)
-    return reader.result(path)
+        raise _strict_stop(source.path, problems)
+    return reader.result(source.path)
 
 
-def _parse(path: Path) -> Any:
-    """JSON, or an error that says what the file is instead."""
-    if not path.is_file():
-        raise UsageError(f"no annotation file at {path}")
-    raw = path.read_bytes()
-    if not raw.strip():
-        raise UnusableError(problem("file-empty", str(path), "the file is empty"))
-    try:
-        return json.loads(raw)  # a byte order mark is accepted
-    except json.JSONDecodeError as error:
-        place = f"line {error.lineno}, column {error.colno}"
-        rest = error.doc[error.pos:].strip()
-        if error.msg.startswith("Unterminated") or any(word.startswith(rest) for word in JSON_WORDS):
-            what = f"the JSON is incomplete: it breaks off at {place} (byte {len(raw)} is the last)"
-            raise UnusableError(problem("json-cut-off", str(path), what)) from None
-        raise UnusableError(problem("not-json", str(path), f"this is not JSON ({error.msg} at {place})")) from None
-    except (ValueError, RecursionError) as error:  # undecodable bytes, numbers of thousands of digits, deep nesting
-        raise UnusableError(problem("not-json", str(path), f"this is not JSON that can be read ({error})")) from None
-
-
-def _sections(path: Path, content: Any) -> dict[str, list[Any]]:
-    """The three lists of an annotation file."""
-    if isinstance(content, list):
-        if content and isinstance(content[0], dict) and "score" in content[0]:
-            what = f"this looks like a results file: a list of {len(content)} detections with scores"
-            raise UnusableError(problem("results-list", str(path), what))
-        raise UnusableError(problem("not-coco", str(path), "this JSON is a list"))
-    if not isinstance(content, dict):
-        raise UnusableError(problem("not-coco", str(path), f"this JSON is a {type(content).__name__}"))
-    keys = ("images", "annotations", "categories")
-    missing = [key for key in keys if not isinstance(content.get(key), list)]
-    if missing:
-        what = f"no list under the key {' and '.join(f'{key!r}' for key in missing)}"
-        raise UnusableError(problem("key-missing", str(path), what))
-    return {key: content[key] for key in keys}
-
-
-def _nothing_left(path: Path, listed: Sequence[Any], problems: Problems) -> UnusableError:
-    what = "no image is listed" if not listed else f"none of the {len(listed)} images can be used"
+def _nothing_left(path: Path, listed: int, problems: Problems) -> UnusableError:
+    what = f"none of the {listed} images can be used" if listed else "no image is listed"
     details = f" ({problems.lines()[0]})" if len(problems) else ""
     return UnusableError(problem("no-images", str(path), what + details))
 
@@ -115,26 +79,11 @@ def _strict_stop(path: Path, problems: Problems) -> DataError:
     return DataError(f"{path}: {problems.count('error')} entries can't be used\n" + "\n".join(lines))
 
 
-def _categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Category, ...]:
-    """Ascending by id. Labels follow this order."""
-    named: dict[int, Category] = {}
-    for place, entry in enumerate(entries):
-        number = whole(entry.get("id")) if isinstance(entry, dict) else None
-        name = entry.get("name") if number is not None else None
-        if number is None or not isinstance(name, str):
-            problems.add("malformed-category", f"{path}, category {place}", f"got {short(entry)}")
-        elif named.setdefault(number, Category(number, name)).name != name:
-            what = f"category id {number} stands for {named[number].name!r} and for {name!r}"
-            raise UnusableError(problem("duplicate-category", str(path), what))
-    if not named:
-        raise UnusableError(problem("no-categories", str(path), "there is no usable category"))
-    return tuple(named[number] for number in sorted(named))
-
-
 @dataclass(frozen=True)
-class _Entry:
+class _Usable:
     """One annotation that can be used."""
 
+    place: int  # among the annotations
     image: int  # place in the list of images
     label: int
     box: tuple[float, float, float, float]
@@ -151,23 +100,18 @@ class _BoxReader:
         self.listed = listed  # ids of all images in the file; those of images left out need no further word
         self.labels = {category.id: label for label, category in enumerate(categories)}
         self.places = {image.id: place for place, image in enumerate(images)}
-        self.entries: list[_Entry] = []
+        self.met = 0  # annotations, usable or not
+        self.entries: list[_Usable] = []
 
-    def read(self, entries: Iterable[Any]) -> None:
+    def read(self, entries: Iterable[Entry]) -> None:
         """Take what can be used, count the rest."""
-        seen: set[int] = set()
-        for place, entry in enumerate(entries):
-            number = whole(entry.get("id")) if isinstance(entry, dict) else None
-            where = f"annotation {number}" if number is not None else f"annotation at place {place}"
-            if number in seen:
-                self.problems.add("duplicate-annotation-id", where, "the id was used before")
-            if number is not None:
-                seen.add(number)
+        for where, entry in entries:
             found = self._entry(entry, where)
             if found is not None:
                 self.entries.append(found)
+            self.met += 1
 
-    def _entry(self, entry: Any, where: str) -> _Entry | None:
+    def _entry(self, entry: Any, where: str) -> _Usable | None:
         if not isinstance(entry, dict):
             self.problems.add("malformed-annotation", where, f"got {short(entry)}")
             return None
@@ -186,7 +130,7 @@ class _BoxReader:
             box = _usable_box(entry.get("bbox"), record, place, self.problems)
             if box is not None:
                 area = _usable_area(entry.get("area"), box, place, self.problems)
-                return _Entry(self.places[image], self.labels[category], box, area, crowd != 0)
+                return _Usable(self.met, self.places[image], self.labels[category], box, area, crowd != 0)
         return None
 
     def result(self, path: Path) -> Annotations:
@@ -200,6 +144,7 @@ class _BoxReader:
             labels=np.array([row.label for row in rows], np.int64),
             areas=np.array([row.area for row in rows], np.float64),
             crowd=np.array([row.crowd for row in rows], bool),
+            places=np.array([row.place for row in rows], np.int64),
             problems=self.problems,
         )
 

@@ -15,6 +15,7 @@ from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
 from winnow.data.annotations import Annotations, ImageRecord, read_annotations
 from winnow.data.categories import Category
+from winnow.data.contents import Source
 from winnow.data.images import read_image
 from winnow.data.problems import Problems
 from winnow.data.transforms import Transform
@@ -40,12 +41,12 @@ class CocoData(Dataset["Example | None"]):
     they give None and disappear from `ground_truth`. With `strict` they raise a DataError.
     """
 
-    def __init__(self, annotations: Path, images: Path, transform: Transform, *, train: bool = False,
+    def __init__(self, annotations: Path | Source, images: Path, transform: Transform, *, train: bool = False,
                  categories: Sequence[Category] | None = None, strict: bool = False, inspect: bool = True) -> None:
         """Read the annotations and look at every image file.
 
         Args:
-            annotations: a COCO annotation file.
+            annotations: a COCO annotation file, or a split in another format.
             images: the folder that its file names start from.
             transform: of `winnow.data.transforms`.
             train: whether examples are for training.

@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from winnow.data.coco_json import CocoFile
+from winnow.data.contents import Source
 from winnow.errors import UsageError
 
 ALIASES = {"valid": "val", "validation": "val", "testing": "test", "training": "train"}
@@ -22,8 +24,8 @@ LOOKED_FOR = (
 class SplitSource:
     """Where a split lies."""
 
-    annotations: Path
-    images: Path
+    annotations: Source
+    images: Path  # the folder that the names of its images start from
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class DataFolder:
     def describe(self) -> str:
         """What was found, one line for each split."""
         lines = [f"{self.layout} at {self.root}"]
-        lines += [f"  {name}: {_inside(self.root, source.annotations)}, images in {_inside(self.root, source.images)}"
+        lines += [f"  {name}: {_inside(self.root, source.annotations.path)}, images in {_inside(self.root, source.images)}"
                   for name, source in self.splits.items()]
         lines += [f"  left out: {each}" for each in self.left_out]
         return "\n".join(lines)
@@ -91,14 +93,14 @@ def _coco(root: Path) -> DataFolder | None:
         split = _split_name(name)
         images = _first_folder(root / name, root / "images" / name, root / "images", root / split)
         if split in splits:
-            left_out.append(f"{file.name}: {splits[split].annotations.name} is the {split} split already")
+            left_out.append(f"{file.name}: {splits[split].annotations.path.name} is the {split} split already")
         elif images is None:
             left_out.append(f"{file.name}: found none of the folders {name}, images/{name} and images")
         else:
-            splits[split] = SplitSource(file, images)
+            splits[split] = SplitSource(CocoFile(file), images)
     if left_out and not splits:
         raise UsageError(f"annotations without images in {root}:\n  " + "\n  ".join(left_out))
-    year = any(source.annotations.stem.endswith("2017") for source in splits.values())
+    year = any(source.annotations.path.stem.endswith("2017") for source in splits.values())
     layout = "COCO 2017 layout" if year else "COCO layout"
     return DataFolder(root, layout, _in_order(splits), tuple(left_out)) if splits else None
 
@@ -106,7 +108,7 @@ def _coco(root: Path) -> DataFolder | None:
 def _roboflow(root: Path) -> DataFolder | None:
     """{split}/_annotations.coco.json among the split's images."""
     files = sorted(root.glob("*/_annotations.coco.json"))
-    splits = {_split_name(file.parent.name): SplitSource(file, file.parent) for file in files}
+    splits = {_split_name(file.parent.name): SplitSource(CocoFile(file), file.parent) for file in files}
     return DataFolder(root, "Roboflow COCO layout", _in_order(splits)) if splits else None
 
 
@@ -123,7 +125,7 @@ def _single(path: Path) -> SplitSource:
     shared = [here / "images", above / "images"]
     inner = [folder / name for folder in shared for name in (stem, _split_name(stem))]
     images = _first_folder(*inner, *named, *shared) or here
-    return SplitSource(path, images)
+    return SplitSource(CocoFile(path), images)
 
 
 def _split_name(name: str) -> str:

@@ -9,6 +9,8 @@ from typing import Literal
 
 from winnow.errors import DataError
 
+KEPT = 20  # findings of a kind that stay in full, unless more are asked for
+
 # error: left out, or in strict mode a reason to stop. warning: used, but changed or doubtful. note: good to know.
 Severity = Literal["error", "warning", "note"]
 
@@ -84,7 +86,7 @@ def problem(code: str, where: str, what: str) -> Problem:
 class Problems:
     """Findings in the order met. All are counted; of each code the first `keep` stay in full."""
 
-    def __init__(self, keep: int = 20) -> None:
+    def __init__(self, keep: int = KEPT) -> None:
         self.keep = keep
         self.counts: Counter[str] = Counter()
         self._kept: list[Problem] = []

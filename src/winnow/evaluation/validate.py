@@ -52,7 +52,7 @@ def validate_command(root: Path, split: str | None, *, model: str | None = None,
     if detections is not None:
         if rho is not None:
             raise UsageError("--rho is for models; the detections of a file are what they are")
-        return evaluate(source.annotations, detections), 0
+        return evaluate(source.annotations.path, detections), 0
     assert model is not None
     predictor = load(model, precision=precision)
     predictor.check(0.0, rho)

@@ -14,12 +14,10 @@ from urllib.parse import unquote, urlsplit
 
 from PIL import Image
 
-from ..data.images import read_image
+from ..data.images import EXTENSIONS, read_image
 from ..errors import DataError, UsageError
 from ..web import check_scheme, open_address
 
-EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
-                        ".ppm", ".pgm", ".jp2", ".mpo", ".avif"))
 VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
 LARGEST_DOWNLOAD = 64 * 2**20  # bytes
 TIMEOUT = 20.0  # seconds without an answer
