@@ -1,0 +1,102 @@
+"""COCO's format: one JSON file with the lists of images, annotations and categories."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from winnow.data.categories import Category
+from winnow.data.contents import Contents, Entry
+from winnow.data.problems import Problems, UnusableError, problem
+from winnow.data.records import ImageRecord, read_records
+from winnow.data.values import short, whole
+from winnow.errors import UsageError
+
+JSON_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
+
+
+@dataclass(frozen=True)
+class CocoFile:
+    """A COCO annotation file."""
+
+    path: Path
+
+    def read(self, problems: Problems) -> Contents:
+        """The lists of the file; see `contents.Source`."""
+        lists = read_lists(self.path)
+
+        def entries(images: Mapping[int, ImageRecord]) -> Iterator[Entry]:
+            return _entries(lists["annotations"], problems)
+
+        return Contents(_categories(lists["categories"], self.path, problems), len(lists["images"]),
+                        read_records(lists["images"], self.path, problems), entries)
+
+
+def read_lists(path: Path) -> dict[str, list[Any]]:
+    """What stands under "images", "annotations" and "categories", unchecked; an error says what the file is instead."""
+    content = _parse(path)
+    if isinstance(content, list):
+        if content and isinstance(content[0], dict) and "score" in content[0]:
+            what = f"this looks like a results file: a list of {len(content)} detections with scores"
+            raise UnusableError(problem("results-list", str(path), what))
+        raise UnusableError(problem("not-coco", str(path), "this JSON is a list"))
+    if not isinstance(content, dict):
+        raise UnusableError(problem("not-coco", str(path), f"this JSON is a {type(content).__name__}"))
+    keys = ("images", "annotations", "categories")
+    missing = [key for key in keys if not isinstance(content.get(key), list)]
+    if missing:
+        what = f"no list under the key {' and '.join(f'{key!r}' for key in missing)}"
+        raise UnusableError(problem("key-missing", str(path), what))
+    return {key: content[key] for key in keys}
+
+
+def _parse(path: Path) -> Any:
+    """JSON, or an error that says what the file is instead."""
+    if not path.is_file():
+        raise UsageError(f"no annotation file at {path}")
+    raw = path.read_bytes()
+    if not raw.strip():
+        raise UnusableError(problem("file-empty", str(path), "the file is empty"))
+    try:
+        return json.loads(raw)  # a byte order mark is accepted
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno}, column {error.colno}"
+        rest = error.doc[error.pos:].strip()
+        if error.msg.startswith("Unterminated") or any(word.startswith(rest) for word in JSON_WORDS):
+            what = f"the JSON is incomplete: it breaks off at {place} (byte {len(raw)} is the last)"
+            raise UnusableError(problem("json-cut-off", str(path), what)) from None
+        raise UnusableError(problem("not-json", str(path), f"this is not JSON ({error.msg} at {place})")) from None
+    except (ValueError, RecursionError) as error:  # undecodable bytes, numbers of thousands of digits, deep nesting
+        raise UnusableError(problem("not-json", str(path), f"this is not JSON that can be read ({error})")) from None
+
+
+def _categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Category, ...]:
+    """Ascending by id. Labels follow this order."""
+    named: dict[int, Category] = {}
+    for place, entry in enumerate(entries):
+        number = whole(entry.get("id")) if isinstance(entry, dict) else None
+        name = entry.get("name") if number is not None else None
+        if number is None or not isinstance(name, str):
+            problems.add("malformed-category", f"{path}, category {place}", f"got {short(entry)}")
+        elif named.setdefault(number, Category(number, name)).name != name:
+            what = f"category id {number} stands for {named[number].name!r} and for {name!r}"
+            raise UnusableError(problem("duplicate-category", str(path), what))
+    if not named:
+        raise UnusableError(problem("no-categories", str(path), "there is no usable category"))
+    return tuple(named[number] for number in sorted(named))
+
+
+def _entries(annotations: list[Any], problems: Problems) -> Iterator[Entry]:
+    """Annotations by their ids; one that was used before is counted."""
+    seen: set[int] = set()
+    for place, entry in enumerate(annotations):
+        number = whole(entry.get("id")) if isinstance(entry, dict) else None
+        where = f"annotation {number}" if number is not None else f"annotation at place {place}"
+        if number is not None:
+            if number in seen:
+                problems.add("duplicate-annotation-id", where, "the id was used before")
+            seen.add(number)
+        yield where, entry

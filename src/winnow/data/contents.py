@@ -1,0 +1,38 @@
+"""What a data set says of itself, whatever the format: the value that every format's room gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from winnow.data.categories import Category
+from winnow.data.problems import Problems
+from winnow.data.records import ImageRecord
+
+Entry = tuple[str, Any]  # where it stands, and an annotation as COCO writes it: image_id, category_id, bbox, ...
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A split as its files have it, before its images are looked at and its boxes are checked."""
+
+    categories: tuple[Category, ...]    # ascending id
+    listed: int                         # images named, also those that can't be used
+    records: Mapping[int, ImageRecord]  # images by id; a size of 0 is not known yet
+    entries: Callable[[Mapping[int, ImageRecord]], Iterable[Entry]]  # of these images, whose true sizes are known
+
+
+class Source(Protocol):
+    """The annotations of a split, in some format."""
+
+    @property
+    def path(self) -> Path:
+        """The file or folder that messages name."""
+
+    def read(self, problems: Problems) -> Contents:
+        """Read them; what can't be used is left out and counted.
+
+        Fails with a UsageError if they are not there, with an UnusableError if nothing can be loaded.
+        """
