@@ -16,7 +16,7 @@ from winnow.data.contents import Entry, Source
 from winnow.data.problems import KEPT, Problems, UnusableError, problem
 from winnow.data.records import ImageRecord, find_images
 from winnow.data.values import as_float, is_number, short, whole
-from winnow.errors import DataError, UsageError
+from winnow.errors import DataError
 
 SLACK = 1.0  # pixels that a box may reach past its image without a word: rounding, and other ways to count pixels
 

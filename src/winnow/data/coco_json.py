@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ from typing import Any
 from winnow.data.categories import Category
 from winnow.data.contents import Contents, Entry
 from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.records import ImageRecord, read_records
+from winnow.data.records import read_records
 from winnow.data.values import short, whole
 from winnow.errors import UsageError
 
@@ -27,12 +27,9 @@ class CocoFile:
     def read(self, problems: Problems) -> Contents:
         """The lists of the file; see `contents.Source`."""
         lists = read_lists(self.path)
-
-        def entries(images: Mapping[int, ImageRecord]) -> Iterator[Entry]:
-            return _entries(lists["annotations"], problems)
-
         return Contents(_categories(lists["categories"], self.path, problems), len(lists["images"]),
-                        read_records(lists["images"], self.path, problems), entries)
+                        read_records(lists["images"], self.path, problems),
+                        entries=lambda _: _entries(lists["annotations"], problems))
 
 
 def read_lists(path: Path) -> dict[str, list[Any]]:

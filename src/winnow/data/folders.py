@@ -59,8 +59,8 @@ class DataFolder:
     def describe(self) -> str:
         """What was found, one line for each split."""
         lines = [f"{self.layout} at {self.root}"]
-        lines += [f"  {name}: {_inside(self.root, source.annotations.path)}, images in {_inside(self.root, source.images)}"
-                  for name, source in self.splits.items()]
+        lines += [f"  {name}: {_inside(self.root, each.annotations.path)}, images in {_inside(self.root, each.images)}"
+                  for name, each in self.splits.items()]
         lines += [f"  left out: {each}" for each in self.left_out]
         return "\n".join(lines)
 

@@ -22,7 +22,7 @@ from winnow.errors import DataError
 LARGEST = 178_956_970  # pixels of an image, where Pillow too suspects a decompression bomb (half a gigabyte of RGB)
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts another program
 EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
-                        ".ppm", ".pgm", ".jp2", ".mpo", ".avif"))  # by which pictures are told from other files of a folder
+                        ".ppm", ".pgm", ".jp2", ".mpo", ".avif"))  # of pictures among other files
 ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82", "GIF": b"\x3b"}  # the last bytes of a complete file
 TAIL = 4096  # bytes at the end that are looked at
 ORIENTATION = 0x0112  # EXIF tag
