@@ -44,6 +44,7 @@ from winnow.structures import Batch
 from winnow.training import loop
 from winnow.training.request import run_config
 from winnow.training.run import RunConfig
+from winnow.training.trainer import Trainer
 from winnow.weights import checkpoints
 
 from .training import DOCS, ROOT, SHARED
@@ -123,7 +124,7 @@ def watching() -> Iterator[Watched]:
     """Look over the shoulder of the training loop, which stays as it is."""
     watched, set_up, finite = Watched(), loop.set_up, loop.finite
 
-    def set_up_and_watch(config: RunConfig, **given: Any) -> loop.Trainer:
+    def set_up_and_watch(config: RunConfig, **given: Any) -> Trainer:
         watched.trainer = set_up(config, **given)
         for name, parameter in watched.trainer.detector.named_parameters():
             if parameter.requires_grad:
@@ -164,7 +165,7 @@ def measure(name: str, case: Case) -> dict[str, Any]:
     with watching() as watched:
         loop.train(config)
     seconds = time.monotonic() - began
-    detector = loop.evaluated(watched.trainer)
+    detector = watched.trainer.evaluated
     metrics, _ = validate_command(DATA, "val", model=str(out))
     scores = winnow.load(out, "cpu").predict(picture(), threshold=0.0).confidence
     timed = as_dict(bench(Request([str(out)], sizes=[CANVAS]), Settings(rounds=3)))["rows"][0]

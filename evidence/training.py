@@ -31,7 +31,8 @@ from winnow.evaluation.coco import Metrics
 from winnow.evaluation.validate import validate
 from winnow.inference.predictor import Predictor, load
 from winnow.progress import clock, console, counted
-from winnow.training.loop import shown, train
+from winnow.training.loop import train
+from winnow.training.meter import shown
 from winnow.training.request import run_config
 from winnow.training.run import RunFolder
 

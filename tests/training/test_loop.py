@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate import Accelerator
 from safetensors.torch import load_file
 
 from winnow import models
@@ -18,9 +19,11 @@ from winnow.data.categories import Category
 from winnow.data.generated import CLASSES, Recipe, write_data
 from winnow.errors import UsageError
 from winnow.losses import Losses
-from winnow.training import loop
-from winnow.training.loop import Meter, finite, train
+from winnow.training import loop, setup
+from winnow.training.loop import train
+from winnow.training.meter import Meter
 from winnow.training.run import RunFolder
+from winnow.training.safety import finite
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
@@ -166,7 +169,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_starts_again(whole, configure
 
 
 def test_going_on_keeps_the_settings_that_the_run_was_started_with(finished, configure):
-    trainer = loop.set_up(configure("lr=0.5", "width=64", "epochs=9"), resume=True)
+    trainer = setup.set_up(configure("lr=0.5", "width=64", "epochs=9"), resume=True)
     assert (trainer.config.recipe.lr, trainer.config.recipe.epochs) == (1.5e-3, 2)
     assert trainer.config.settings["size"]["width"] == 32
     assert trainer.epoch == 2
@@ -174,7 +177,7 @@ def test_going_on_keeps_the_settings_that_the_run_was_started_with(finished, con
 
 def test_going_on_reads_the_data_where_it_is_now(finished, configure, pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "moved")
-    assert loop.set_up(configure(data=tmp_path / "moved"), resume=True).val.folder == tmp_path / "moved" / "images"
+    assert setup.set_up(configure(data=tmp_path / "moved"), resume=True).val.folder == tmp_path / "moved" / "images"
 
 
 def test_a_finished_run_has_nothing_to_go_on_with(finished, configure, no_page):
@@ -240,7 +243,7 @@ def test_weights_of_another_number_of_classes_start_what_fits(whole, configure, 
                        (Category(1, "a"), Category(2, "b")))
     checkpoints.save(tmp_path / "two.safetensors", fewer)
     capsys.readouterr()
-    trainer = loop.set_up(configure(out="second", init=tmp_path / "two.safetensors"))
+    trainer = setup.set_up(configure(out="second", init=tmp_path / "two.safetensors"))
     said = capsys.readouterr().out
     assert f"weights start from {tmp_path / 'two.safetensors'}" in said and "start fresh" in said
     own, theirs = trainer.detector.state_dict(), fewer.detector.state_dict()
@@ -252,7 +255,7 @@ def test_weights_of_another_number_of_classes_start_what_fits(whole, configure, 
 
 @pytest.mark.parametrize(("batch", "accumulate", "told"), [(2, 1, "0.354"), (2, 2, "0.500"), (2, 8, None)])
 def test_rates_are_used_as_written_and_the_reference_s_are_told(configure, capsys, batch, accumulate, told):
-    trainer = loop.set_up(configure("lr=2e-4", "backbone_lr=2e-5", "offsets_lr=3e-5", "reference_batch=16", "warmup=0",
+    trainer = setup.set_up(configure("lr=2e-4", "backbone_lr=2e-5", "offsets_lr=3e-5", "reference_batch=16", "warmup=0",
                                     f"batch_size={batch}", f"accumulate={accumulate}"))
     rates = {group["name"]: group["lr"] for group in trainer.optimizer.param_groups}
     assert rates == {"main": 2e-4, "backbone": 2e-5, "offsets": 3e-5}
@@ -265,7 +268,7 @@ def test_rates_are_used_as_written_and_the_reference_s_are_told(configure, capsy
 
 
 def test_the_suggested_rates_can_be_typed_as_they_stand(configure, capsys):
-    loop.set_up(configure("lr=2e-4", "backbone_lr=2e-5", "offsets_lr=2e-5", "reference_batch=8"))
+    setup.set_up(configure("lr=2e-4", "backbone_lr=2e-5", "offsets_lr=2e-5", "reference_batch=8"))
     assert "--set lr=0.0001 backbone_lr=1e-05 offsets_lr=1e-05\n" in capsys.readouterr().out
 
 
@@ -284,8 +287,8 @@ def test_accumulated_gradients_are_a_mean(configure, monkeypatch):
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Accelerator, "clip_grad_norm_", stop)
-    monkeypatch.setattr(loop.Accelerator, "backward", lambda self, loss: scales.append(loss.item()))
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", stop)
+    monkeypatch.setattr(Accelerator, "backward", lambda self, loss: scales.append(loss.item()))
     for accumulate in (1, 3):
         with pytest.raises(KeyboardInterrupt):
             train(configure(f"accumulate={accumulate}", "batch_size=1", out=str(accumulate)))
@@ -295,7 +298,7 @@ def test_accumulated_gradients_are_a_mean(configure, monkeypatch):
 
 def test_no_clipping_leaves_gradients_as_they_are(configure, monkeypatch):
     seen = []
-    clip = loop.Accelerator.clip_grad_norm_
+    clip = Accelerator.clip_grad_norm_
 
     def watch(self, parameters, most):
         parameters = list(parameters)
@@ -305,7 +308,7 @@ def test_no_clipping_leaves_gradients_as_they_are(configure, monkeypatch):
         seen.append(all(torch.equal(a, b) for a, b in zip(before, after, strict=True)))
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(loop.Accelerator, "clip_grad_norm_", watch)
+    monkeypatch.setattr(Accelerator, "clip_grad_norm_", watch)
     for clip_at in ("0", "0.001"):
         with pytest.raises(KeyboardInterrupt):
             train(configure(f"clip={clip_at}", out=clip_at))
@@ -316,7 +319,7 @@ def test_a_precision_that_is_not_to_be_had_is_told(configure, monkeypatch):
     def refuse(**_: object) -> None:
         raise ValueError("fp16 mixed precision requires a GPU")
 
-    monkeypatch.setattr(loop, "Accelerator", refuse)
+    monkeypatch.setattr(setup, "Accelerator", refuse)
     with pytest.raises(UsageError, match="precision=fp16 is not to be had: fp16 mixed precision requires a GPU"):
         train(configure("precision=fp16"))
 

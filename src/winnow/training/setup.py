@@ -1,0 +1,122 @@
+"""How a run begins: its parts from a config, and what is said of them."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import set_seed
+
+from .. import models
+from ..data.batching import loader
+from ..data.coco import CocoData
+from ..data.folders import find_data
+from ..data.transforms import evaluation, training
+from ..errors import UsageError
+from ..interface import BaseDetector
+from ..progress import console, counted
+from ..weights import pretrained
+from .optimizer import make_average, make_optimizer, make_schedule
+from .recipes import Recipe
+from .run import RunConfig, RunFolder
+from .state import go_on
+from .trainer import Trainer
+
+
+def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
+    """Everything the loop needs, in a new run folder or from one that was stopped."""
+    folder = RunFolder(Path(config.out))
+    if resume:
+        config = replace(folder.config(), data=config.data, out=config.out, workers=config.workers)
+    else:
+        folder.check_free()
+    begun = resume and folder.begun()
+    recipe = config.recipe
+    accelerator = make_accelerator(recipe)
+    console.quiet = not accelerator.is_main_process
+    seed_all(recipe)
+    data = find_data(Path(config.data))
+    console.print(data.describe(), markup=False)
+    source = data.split("train")
+    train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
+                         train=True)
+    name, source = data.held_out()
+    console.print(f"evaluating on the split {name}" if source != data.split("train") else
+                  "there is no held-out split: evaluating on the images that it trains on")
+    val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
+                       categories=train_set.categories)
+    for each in (train_set, val_set):
+        tell_problems(each)
+    batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
+                     rank=accelerator.process_index, world=accelerator.num_processes)
+    detector = models.build(config.paper, config.settings | {"classes": len(train_set.categories)})
+    if not begun:
+        for note in start_weights(detector, config):
+            console.print(note, markup=False)
+    optimizer = make_optimizer(detector, recipe)
+    schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
+    model, optimizer = accelerator.prepare(detector, optimizer)
+    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule,
+                      make_average(detector, recipe), batches, train_set, val_set)
+    tell(trainer)
+    if begun:
+        go_on(trainer)
+    elif accelerator.is_main_process and not resume:
+        folder.start(config)
+    return trainer
+
+
+def make_accelerator(recipe: Recipe) -> Accelerator:
+    """The devices of this run, at the recipe's precision; a UsageError where they don't have it."""
+    try:
+        return Accelerator(cpu=not torch.accelerator.is_available(),  # else processes without one find no peers
+                           mixed_precision=recipe.precision, step_scheduler_with_optimizer=False)
+    except ValueError as error:
+        raise UsageError(f"precision={recipe.precision} is not to be had: {error}") from error
+
+
+def seed_all(recipe: Recipe, epoch: int = 0) -> None:
+    """Random numbers by the epoch's number, 0 for the first weights: a run that was stopped goes on with the same."""
+    set_seed((recipe.seed + 100_003 * epoch) % 2**31, device_specific=True)
+
+
+def start_weights(detector: BaseDetector, config: RunConfig) -> list[str]:
+    """Fill a detector with what training starts from, and say what that is."""
+    if config.init:
+        return pretrained.start_from(detector, config.init)
+    backbone = models.backbone(config.settings)
+    return ["every weight starts at random"] if backbone.scratch else pretrained.load_imagenet(detector, backbone)
+
+
+def tell(trainer: Trainer) -> None:
+    """What will happen, before it happens: sizes, and learning rates as they are used."""
+    recipe, processes = trainer.config.recipe, trainer.accelerator.num_processes
+    effective = recipe.batch_size * recipe.accumulate * processes
+    learn = sum(p.numel() for p in trainer.detector.parameters() if p.requires_grad)
+    console.print(f"{trainer.config.model}: {learn / 1e6:.2f} M trainable parameters, "
+                  f"{counted(recipe.epochs, 'epoch')} of {counted(len(trainer.train), 'step')} on "
+                  f"{trainer.accelerator.device}")
+    console.print(f"effective batch {effective} ({recipe.batch_size} x {recipe.accumulate} steps x {processes} "
+                  f"processes), lr {recipe.lr:g}, backbone {recipe.backbone_lr:g}, offsets {recipe.offsets_lr:g}, "
+                  f"used as written")
+    if recipe.reference_batch and effective != recipe.reference_batch:
+        scale = (effective / recipe.reference_batch) ** (1.0 if recipe.optimizer == "sgd" else 0.5)
+        console.print(f"[yellow]these rates were made for a batch of {recipe.reference_batch}; the reference would "
+                      f"multiply them by {scale:.3f}: --set lr={recipe.lr * scale:.3g} "
+                      f"backbone_lr={recipe.backbone_lr * scale:.3g} offsets_lr={recipe.offsets_lr * scale:.3g}")
+
+
+def tell_problems(data: CocoData) -> None:
+    """What was left out of a data set, counted."""
+    console.print(data.describe(), markup=False)
+    for line in data.problems.lines():
+        console.print(line, style="yellow", markup=False)  # brackets in it are no markup
+
+
+def tell_damage(data: CocoData) -> None:
+    """Images whose pixels turned out unreadable on the way, by name."""
+    for record in data.damaged:
+        console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)
