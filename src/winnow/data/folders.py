@@ -7,8 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from winnow.data import yolo
 from winnow.data.coco_json import CocoFile
 from winnow.data.contents import Source
+from winnow.data.voc import VocSplit
 from winnow.errors import UsageError
 
 ALIASES = {"valid": "val", "validation": "val", "testing": "test", "training": "train"}
@@ -16,7 +18,9 @@ LOOKED_FOR = (
     "annotations/instances_train2017.json with train2017/ (COCO)",
     "annotations/instances_train.json with images/",
     "train/_annotations.coco.json (Roboflow)",
-    "or the path of one annotation file with its images beside it",
+    "data.yaml (YOLO)",
+    "Annotations/ with JPEGImages/, or train/ with XML files among its images (Pascal VOC)",
+    "or the path of one annotation file (.json) with its images beside it, or of a data.yaml",
 )
 
 
@@ -36,9 +40,10 @@ class DataFolder:
     layout: str
     splits: Mapping[str, SplitSource]
     left_out: tuple[str, ...] = ()  # annotation files that can't be used, and why
+    lone: bool = False  # whether all is one lot, which serves as any split
 
     def split(self, name: str) -> SplitSource:
-        """The split of this name, or a lone annotation file for any.
+        """The split of this name, or a lone lot of images for any.
 
         Raises:
             UsageError: if there is none; the message names those that exist.
@@ -47,12 +52,12 @@ class DataFolder:
         wanted = ALIASES.get(name, name)
         if wanted in self.splits:
             return self.splits[wanted]
-        if self.root.is_file():
+        if self.lone:
             return next(iter(self.splits.values()))
         raise UsageError(f"{self.root} has no split {name!r}; it has {', '.join(self.splits)}")
 
     def held_out(self) -> tuple[str, SplitSource]:
-        """The split to evaluate on, with its name: val, or test where there is none, or a lone annotation file."""
+        """The split to evaluate on, with its name: val, or test where there is none, or a lone lot of images."""
         name = next((each for each in ("val", "test") if each in self.splits), "val")
         return name, self.split(name)
 
@@ -74,7 +79,7 @@ def find_data(path: Path) -> DataFolder:
     """
     path = Path(path)
     if path.is_file():
-        return DataFolder(path, "COCO annotation file", {_split_name(path.stem): _single(path)})
+        return _yolo_file(path) if path.suffix.lower() in (".yaml", ".yml") else _single(path)
     if not path.is_dir():
         raise UsageError(f"no data at {path}: there is no such file or folder")
     for finder in FINDERS:
@@ -112,20 +117,69 @@ def _roboflow(root: Path) -> DataFolder | None:
     return DataFolder(root, "Roboflow COCO layout", _in_order(splits)) if splits else None
 
 
-FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow)
+def _yolo(root: Path) -> DataFolder | None:
+    """data.yaml, which says where the images are."""
+    files = [root / name for name in ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")]
+    return next((_yolo_file(file) for file in files if file.is_file()), None)
 
 
-def _single(path: Path) -> SplitSource:
-    """An annotation file and the images beside it."""
+def _yolo_file(path: Path) -> DataFolder:
+    found, left_out = yolo.read_splits(path)
+    if not found:
+        raise UsageError(f"{path} names no images that are there" + "".join(f"\n  {each}" for each in left_out))
+    splits = {name: SplitSource(split, split.root) for name, split in found.items()}
+    return DataFolder(path.parent, "YOLO layout", splits, tuple(left_out))
+
+
+def _voc(root: Path) -> DataFolder | None:
+    """Annotations/*.xml beside JPEGImages/, split by the lists in ImageSets/Main."""
+    folder = root / "Annotations"
+    if not any(folder.glob("*.xml")):
+        return None
+    images = _first_folder(root / "JPEGImages", root / "images") or folder
+    lists = {file.stem: file for file in sorted((root / "ImageSets" / "Main").glob("*.txt")) if _one_word_a_line(file)}
+    left_out = []
+    if "trainval" in lists:
+        both = lists.pop("trainval")
+        if lists.setdefault("train", both) is not both:
+            left_out.append(f"{both.name}: {lists['train'].name} is the train split already")
+    splits = {_split_name(name): SplitSource(VocSplit(folder, images, file), images) for name, file in lists.items()}
+    lone = {"train": SplitSource(VocSplit(folder, images), images)}
+    return DataFolder(root, "Pascal VOC layout", _in_order(splits or lone), tuple(left_out), lone=not splits)
+
+
+def _voc_beside(root: Path) -> DataFolder | None:
+    """XML files among the images, in a folder for each split or all in one."""
+    folders = [each for each in sorted(root.iterdir()) if each.is_dir() and any(each.glob("*.xml"))]
+    lone = any(root.glob("*.xml"))
+    folders = [root] if lone else folders
+    splits = {"train" if lone else _split_name(each.name): SplitSource(VocSplit(each, each, among=tuple(folders)), each)
+              for each in folders}
+    return DataFolder(root, "Pascal VOC layout", _in_order(splits), lone=lone) if splits else None
+
+
+FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow, _yolo, _voc, _voc_beside)
+
+
+def _single(path: Path) -> DataFolder:
+    """A COCO annotation file and the images beside it."""
     if path.suffix.lower() != ".json":
-        raise UsageError(f"{path} is no annotation file: expected COCO annotations (.json) or a folder")
+        raise UsageError(f"{path} is no annotation file: expected COCO annotations (.json), YOLO's data.yaml, "
+                         f"or a folder")
     stem = path.stem.removeprefix("instances_")
     here, above = path.parent, path.parent.parent
     named = [folder / name for folder in (here, above) for name in (stem, _split_name(stem))]
     shared = [here / "images", above / "images"]
     inner = [folder / name for folder in shared for name in (stem, _split_name(stem))]
     images = _first_folder(*inner, *named, *shared) or here
-    return SplitSource(CocoFile(path), images)
+    splits = {_split_name(path.stem): SplitSource(CocoFile(path), images)}
+    return DataFolder(path, "COCO annotation file", splits, lone=True)
+
+
+def _one_word_a_line(file: Path) -> bool:
+    """Whether a list names images only; those of single classes have a second column."""
+    with file.open(errors="replace") as lines:
+        return len(lines.readline().split()) <= 1
 
 
 def _split_name(name: str) -> str:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from typing import Any
+
+WORDS = reprlib.Repr()  # stays short, whatever a value holds or repeats
+WORDS.maxlevel, WORDS.maxlist, WORDS.maxdict, WORDS.maxstring, WORDS.maxlong, WORDS.maxother = 3, 8, 8, 80, 60, 80
 
 
 def is_number(value: Any) -> bool:
@@ -28,5 +32,5 @@ def whole(value: Any) -> int | None:
 
 def short(value: Any) -> str:
     """A value in a message, not more than a line of it."""
-    text = repr(value)
+    text = " ".join(WORDS.repr(value).split())
     return text if len(text) <= 80 else text[:77] + "..."

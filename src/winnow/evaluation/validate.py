@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..data.batching import loader
 from ..data.coco import CocoData
-from ..data.folders import find_data
+from ..data.coco_json import CocoFile
+from ..data.folders import SplitSource, find_data
 from ..data.transforms import evaluation
 from ..errors import UsageError
 from ..inference.predictor import load
@@ -41,6 +43,17 @@ def validate(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, wor
     return evaluate(data.ground_truth(), results)
 
 
+def truth(source: SplitSource) -> tuple[Path | dict[str, Any], int]:
+    """What is in a split's images, in COCO's form, and how much of it had to be left out, which is told."""
+    if isinstance(source.annotations, CocoFile):
+        return source.annotations.path, 0
+    data = CocoData(source.annotations, source.images, evaluation())
+    console.print(data.describe(), markup=False)
+    for line in data.problems.lines():
+        console.print(line, style="yellow", markup=False)
+    return data.ground_truth(), data.problems.count("error")
+
+
 def validate_command(root: Path, split: str | None, *, model: str | None = None, detections: Path | None = None,
                      rho: float | None = None, batch_size: int = 1, workers: int = 0,
                      precision: str = "fp32") -> tuple[Metrics, int]:
@@ -52,7 +65,8 @@ def validate_command(root: Path, split: str | None, *, model: str | None = None,
     if detections is not None:
         if rho is not None:
             raise UsageError("--rho is for models; the detections of a file are what they are")
-        return evaluate(source.annotations.path, detections), 0
+        wanted, left_out = truth(source)
+        return evaluate(wanted, detections), left_out
     assert model is not None
     predictor = load(model, precision=precision)
     predictor.check(0.0, rho)
