@@ -120,7 +120,7 @@ def measure(predictor: Predictor, root: Path, split: str, rho: float) -> Metrics
     source = find_data(root).split(split)
     data = CocoData(source.annotations, source.images, evaluation(predictor.size, predictor.longest),
                     categories=predictor.categories)
-    return validate(predictor.detector, data, rho=rho, device=predictor.device)
+    return validate(predictor.detector, data, rho=rho, device=predictor.device).metrics
 
 
 def pictures(name: str, folder: RunFolder, predictor: Predictor) -> list[str]:

@@ -95,25 +95,29 @@ def val(data: Data,
         detections: Annotated[Path | None, typer.Option(help="Evaluate this COCO results file instead.")] = None,
         split: Annotated[str | None, typer.Option(help="Which split; by default val, or test without one.")] = None,
         rho: Rho = None,
-        batch_size: Annotated[int, typer.Option(min=1, help="Images at once; 1 leaves out all padding.")] = 1,
+        batch_size: Annotated[int, typer.Option(min=1, help="Images of one size at once; changes no figure.")] = 1,
         precision: Precision = "fp32",
         workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
+        class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Boxes count in any class.")] = False,
+        max_dets: Annotated[int | None, typer.Option(min=1, help="Detections of an image that count; 100.")] = None,
+        page: Annotated[Path | None, typer.Option(help="Draw the evaluation as one HTML file.")] = None,
         json_file: JsonFile = None) -> None:
-    """COCO metrics of a model, or of a results file."""
-    from .evaluation.validate import validate_command  # noqa: PLC0415
+    """COCO metrics of a model, or of a results file, and the mistakes behind them."""
+    from .evaluation.command import Request, validate_command  # noqa: PLC0415
     from .files import check_free  # noqa: PLC0415
 
     if (model is None) == (detections is None):
         raise UsageError("val takes either --model or --detections")
+    for file in (json_file, page):
+        if file:
+            check_free(file)
+    judged = validate_command(Request(data, split, model, detections, rho, batch_size, workers, precision,
+                                      class_agnostic, max_dets, page))
+    Console(highlight=False).print(judged.table())
     if json_file:
-        check_free(json_file)
-    metrics, left_out = validate_command(data, split, model=model, detections=detections, rho=rho,
-                                         batch_size=batch_size, workers=workers, precision=precision)
-    Console(highlight=False).print(metrics.table(per_class=True))
-    if json_file:
-        write_json(json_file, metrics.as_dict())
-    if left_out:
-        raise DataError(f"{left_out} things in the data could not be used, see above; the figures are of the rest")
+        write_json(json_file, judged.evaluation.as_dict())
+    if judged.errors:
+        raise DataError(f"{judged.errors} things in the data could not be used, see above; the figures are of the rest")
 
 
 @app.command()

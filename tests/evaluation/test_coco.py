@@ -16,7 +16,7 @@ from rich.console import Console
 from winnow.data.categories import Category
 from winnow.errors import UsageError
 from winnow.evaluation import Metrics, evaluate, predictions_to_coco
-from winnow.evaluation.coco import NUMBERS
+from winnow.evaluation.coco import ALL, NUMBERS
 from winnow.structures import Boxes
 
 
@@ -63,7 +63,8 @@ def test_each_category_has_the_numbers_of_pycocotools(reference):
     found = evaluate(truth, detections).as_dict()["per_class"]
     assert len(found) == 80
     for category in truth["categories"]:
-        assert found[category["name"]] == pytest.approx(expected["per_category"][str(category["id"])], abs=1e-6)
+        numbers_of_it = {key: found[category["name"]][key] for key in ("AP", "AP50")}
+        assert numbers_of_it == pytest.approx(expected["per_category"][str(category["id"])], abs=1e-6)
 
 
 @pytest.mark.parametrize("part", ["all_covered", "official_annotations_only"])
@@ -107,8 +108,17 @@ def test_random_scenes_with_equal_scores_and_crowds_agree_with_pycocotools(seed)
 def test_perfect_detections_score_one():
     found = evaluate(scene([box(), box(50, category=3)]), [box(score=0.9), box(50, category=3, score=0.4)])
     assert (found.AP, found.AP50, found.APs, found.AR100) == pytest.approx((1, 1, 1, 1))
-    assert found.per_class == {"cat": {"AP": pytest.approx(1), "AP50": pytest.approx(1)},
-                               "dog": {"AP": pytest.approx(1), "AP50": pytest.approx(1)}}
+    for name in ("cat", "dog"):
+        assert [found.per_class[name][key] for key in ("AP", "AP50", "AP75", "APs", "AR100")] == pytest.approx([1] * 5)
+        assert math.isnan(found.per_class[name]["APl"])
+
+
+def test_the_area_under_a_curve_is_the_precision_at_that_iou(reference):
+    truth, detections, expected = reference
+    found = evaluate(truth, detections)
+    assert set(found.curves) == {ALL, *found.per_class} and all(len(curve) == 101 for curve in found.curves.values())
+    assert sum(found.curves[ALL]) / 101 == pytest.approx(expected["all_images"]["AP50"], abs=1e-6)
+    assert sum(found.curves["person"]) / 101 == pytest.approx(found.per_class["person"]["AP50"])
 
 
 def test_a_wrong_class_counts_only_when_classes_do_not_matter():
@@ -148,8 +158,9 @@ def test_only_so_many_detections_of_an_image_count():
 
 
 def test_limits_that_make_no_sense_are_refused():
-    with pytest.raises(UsageError, match="three growing counts"):
-        evaluate(scene([box()]), [], max_dets=(10, 10, 100))
+    with pytest.raises(UsageError, match="none below the last"):
+        evaluate(scene([box()]), [], max_dets=(10, 1, 100))
+    assert "AR300" in shown(evaluate(scene([box()]), [], max_dets=(1, 10, 300)))
 
 
 def test_asking_for_ids_that_are_not_listed_is_refused():
@@ -185,17 +196,23 @@ def test_the_dictionary_has_the_promised_keys():
     assert " ".join(found) == "AP AP50 AP75 APs APm APl AR1 AR10 AR100 ARs ARm ARl per_class notes"
 
 
+def shown(metrics: Metrics) -> str:
+    console = Console(file=io.StringIO(), width=120)
+    console.print(metrics.table())
+    return console.file.getvalue()
+
+
 def test_the_table_shows_numbers_undefined_ones_and_notes():
     found = evaluate(scene([box()]), [box(score=0.9), box(category=7, score=0.1)])
     console = Console(file=io.StringIO(), width=120)
     console.print(found.table())
     assert "cat" not in console.file.getvalue().replace("categories", "")
     console.print(found.table(per_class=True))
-    shown = console.file.getvalue()
-    assert "1.000" in shown
-    assert " - " in shown
-    assert "1 detections of 1 categories" in shown
-    assert "cat" in shown
+    written = console.file.getvalue()
+    assert "1.000" in written
+    assert " - " in written
+    assert "1 detections of 1 categories" in written
+    assert "cat" in written
 
 
 def test_detections_become_coco_results():

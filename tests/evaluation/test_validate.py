@@ -3,40 +3,27 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
+from winnow import models
+from winnow.data.batching import Loaded, Meta
 from winnow.data.coco import CocoData
-from winnow.data.generated import CLASSES, Recipe, write_data
+from winnow.data.generated import Recipe, write_data
 from winnow.data.transforms import evaluation
 from winnow.errors import UsageError
-from winnow.evaluation import validate as room
-from winnow.evaluation.validate import detect_all, validate, validate_command
-from winnow.structures import Batch, Boxes
+from winnow.evaluation.validate import WAITING, alike, detect_all, validate
+from winnow.structures import Batch, Target
 
+from ..tiny import SMALL, shaken
+from .knowing import Knowing
 
-class Knowing(nn.Module):
-    """Finds exactly what is annotated, shifted by some pixels; images come to it in the data's order."""
-
-    def __init__(self, data: CocoData, shift: float = 0.0):
-        super().__init__()
-        self.data, self.shift, self.seen = data, shift, 0
-        self.asked: list[tuple[int, float | None]] = []
-
-    def detect(self, batch: Batch, sizes: list[tuple[int, int]], *, rho: float | None = None) -> list[Boxes]:
-        self.asked.append((len(sizes), rho))
-        found = []
-        for height, width in sizes:
-            target = self.data[self.seen].target
-            x, y, w, h = target.boxes.T
-            corners = torch.stack([x - w / 2, y - h / 2, x + w / 2, y + h / 2], -1)
-            corners = corners * torch.tensor([width, height] * 2) + self.shift
-            found.append(Boxes(corners, torch.full((len(corners),), 0.9), target.labels))
-            self.seen += 1
-        return found
+NARROW = {"base": 4, "blocks": [1, 1, 1, 1]}
 
 
 @pytest.fixture(scope="module")
@@ -51,15 +38,15 @@ def data(shapes) -> CocoData:
 
 
 def test_whoever_finds_everything_has_an_ap_of_one(data):
-    assert validate(Knowing(data), data).AP > 0.999
-    assert validate(Knowing(data, shift=500), data).AP == 0
+    assert validate(Knowing(data), data).metrics.AP > 0.999
+    assert validate(Knowing(data, shift=500), data).metrics.AP == 0
 
 
 @pytest.mark.parametrize(("size", "batches"), [(1, [1] * 5), (2, [2, 2, 1]), (8, [5])])
 def test_every_image_is_seen_once_and_the_last_batch_too(data, size, batches):
     detector = Knowing(data)
     results = detect_all(detector, data, batch_size=size, rho=0.3)
-    assert detector.asked == [(count, 0.3) for count in batches]
+    assert detector.asked == [(count, 0.3, None) for count in batches]
     truth = data.ground_truth()
     assert [row["image_id"] for row in results] == [each["image_id"] for each in truth["annotations"]]
     assert [row["category_id"] for row in results] == [each["category_id"] for each in truth["annotations"]]
@@ -76,55 +63,56 @@ def test_what_the_model_can_not_do_with_the_images_is_told(data):
         detect_all(Strict(), data)
 
 
-def test_detections_of_a_file_need_no_model(shapes, tmp_path, capsys):
-    truth = json.loads((shapes / "annotations" / "instances_val.json").read_text())
-    found = [{key: each[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5}
-             for each in truth["annotations"]]
-    (tmp_path / "results.json").write_text(json.dumps(found))
-    metrics, left_out = validate_command(shapes, None, detections=tmp_path / "results.json")
-    assert metrics.AP > 0.999 and left_out == 0
-    assert "COCO layout" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="--rho is for models"):
-        validate_command(shapes, None, detections=tmp_path / "results.json", rho=0.5)
+def test_more_detections_are_kept_where_more_shall_count(data):
+    detector = Knowing(data)
+    assert validate(detector, data, max_dets=300).metrics.max_dets == (1, 10, 300)
+    assert {keep for *_, keep in detector.asked} == {300}
 
 
-class Loaded:
-    """Stands for a predictor whose detector knows a data set."""
-
-    def __init__(self, data: CocoData):
-        self.network, self.categories = Knowing(data), data.categories
-        self.size, self.longest, self.device = 64, 96, "cpu"
-
-    def check(self, threshold: float, rho: float | None) -> None:
-        if rho == 2:
-            raise UsageError("rho is a share")
+def single(size: tuple[int, int], image_id: int) -> Loaded:
+    image = torch.full((3, *size), float(image_id))
+    return Batch.of([image]), [Target(torch.zeros(0, dtype=torch.int64), torch.zeros(0, 4))], [Meta(image_id, size)]
 
 
-def test_a_model_is_evaluated_on_the_split_that_was_asked_for(shapes, data, monkeypatch, capsys):
-    monkeypatch.setattr(room, "load", lambda model, precision: Loaded(data))
-    metrics, left_out = validate_command(shapes, "val", model="m")
-    assert metrics.AP > 0.999 and left_out == 0
-    assert set(metrics.per_class) == set(CLASSES)
-    assert "instances_val.json: 5 images" in capsys.readouterr().out
-    with pytest.raises(UsageError, match="no split 'test'"):
-        validate_command(shapes, "test", model="m")
-    with pytest.raises(UsageError, match="rho is a share"):
-        validate_command(shapes, None, model="m", rho=2)
+def test_only_images_of_one_size_share_a_batch_and_none_gets_lost():
+    sizes = [(32, 48), (48, 32), (32, 48), (32, 32), (48, 32), (32, 48), (40, 40)]
+    batches = list(alike((single(size, i) for i, size in enumerate(sizes)), 2))
+    assert [[meta.image_id for meta in metas] for _, metas in batches] == [[0, 2], [1, 4], [3], [5], [6]]
+    for batch, metas in batches:
+        assert not batch.padding().any()
+        assert [float(image[0, 0, 0]) for image in batch.images] == [meta.image_id for meta in metas]
 
 
-def test_what_could_not_be_used_is_named_and_counted(shapes, tmp_path, data, monkeypatch, capsys):
-    truth = json.loads((shapes / "annotations" / "instances_val.json").read_text())
-    (tmp_path / "images").mkdir()
-    for image in truth["images"]:
-        content = (shapes / "images" / image["file_name"]).read_bytes()
-        broken = image["id"] == 5
-        (tmp_path / "images" / image["file_name"]).write_bytes(content[:len(content) // 2] if broken else content)
-    (tmp_path / "annotations").mkdir()
-    truth["annotations"].append({"id": 99, "image_id": 1, "category_id": 1, "bbox": [5, 5, 0, 3]})
-    (tmp_path / "annotations" / "instances_val.json").write_text(json.dumps(truth))
-    monkeypatch.setattr(room, "load", lambda model, precision: Loaded(data))
-    metrics, left_out = validate_command(tmp_path, None, model="m")
-    said = capsys.readouterr().out
-    assert left_out == 2
-    assert "val_00004.jpg" in said and "positive" in said
-    assert metrics.AP > 0.999  # of the four images that can be read
+def test_few_images_wait_for_others_of_their_size():
+    came, most = 0, 0
+
+    def coming() -> Iterator[Loaded]:
+        nonlocal came
+        for came in range(1, 41):
+            yield single((32, 32 + came), came)
+
+    for gone, _ in enumerate(alike(coming(), 3)):
+        most = max(most, came - gone)
+    assert most <= WAITING * 3
+
+
+def test_figures_do_not_depend_on_the_batch_size(tmp_path):
+    """The scorer's mean counts padding: were images of different size batched, other tokens would be kept."""
+    pictures = tmp_path / "images"
+    pictures.mkdir()
+    images, boxes = [], []
+    for i, (width, height) in enumerate([(96, 64), (64, 96), (96, 64), (80, 80), (64, 96)]):
+        noise = torch.randint(256, (height, width, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(i))
+        Image.fromarray(noise.numpy()).save(pictures / f"{i}.png")
+        images.append({"id": i, "file_name": f"{i}.png", "width": width, "height": height})
+        boxes.append({"id": i + 1, "image_id": i, "category_id": 1, "bbox": [5, 5, 30, 30], "area": 900, "iscrowd": 0})
+    content = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "thing"}]}
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    data = CocoData(tmp_path / "truth.json", pictures, evaluation(64))
+    detector = shaken(models.build("sparse_detr", {"classes": 1, "queries": 10, "rho": 0.3, "size": vars(SMALL),
+                                                   "backbone": {"name": "resnet", "scratch": True, "options": NARROW}}))
+    alone, together = (detect_all(detector.eval(), data, batch_size=size) for size in (1, 3))
+    assert [row["image_id"] for row in alone] == [row["image_id"] for row in together]
+    for key in ("score", "bbox"):
+        ours, theirs = (torch.tensor([row[key] for row in rows]) for rows in (together, alone))
+        torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=1e-4)

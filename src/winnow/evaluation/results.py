@@ -23,8 +23,13 @@ class Truth:
     images: frozenset[int]
     categories: dict[int, str]  # names by id
     annotations: list[Entry]    # id image_id category_id bbox area iscrowd
-    names: dict[str, int]       # images by their file's name
+    files: dict[int, str]       # file names by image id, as far as they are listed
     notes: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> dict[str, int]:
+        """Image ids by the last part of their file's name."""
+        return {Path(file).name: each for each, file in self.files.items()}
 
 
 @dataclass(frozen=True)
@@ -63,8 +68,8 @@ def read_truth(source: Path | Mapping[str, Any]) -> Truth:
     guessed = sum("area" not in entry for entry in content["annotations"])
     if guessed:
         notes.append(f"{guessed} annotations have no area; width times height stands in for it")
-    names = {Path(str(image["file_name"])).name: image["id"] for image in content["images"] if "file_name" in image}
-    return Truth(images, categories, annotations, names, tuple(notes))
+    files = {image["id"]: str(image["file_name"]) for image in content["images"] if "file_name" in image}
+    return Truth(images, categories, annotations, files, tuple(notes))
 
 
 def read_detections(source: Path | Sequence[Mapping[str, Any]], truth: Truth,
@@ -77,7 +82,7 @@ def read_detections(source: Path | Sequence[Mapping[str, Any]], truth: Truth,
     content = _load(source) if isinstance(source, str | Path) else source
     where = str(source) if isinstance(source, str | Path) else "the detections"
     if isinstance(content, Mapping) and isinstance(content.get("results"), list):
-        content = [_numbered(entry, truth) for entry in content["results"]]
+        content = [_numbered(entry, names) for names in [truth.names] for entry in content["results"]]
     if isinstance(content, Mapping) or not isinstance(content, Sequence):
         kind = "an object" if isinstance(content, Mapping) else type(content).__name__
         raise DataError(f"{where}: expected a list of COCO results, got {kind}; each result has image_id, "
@@ -100,11 +105,17 @@ def read_detections(source: Path | Sequence[Mapping[str, Any]], truth: Truth,
     return Detections(known, tuple(notes))
 
 
-def _numbered(entry: Any, truth: Truth) -> Any:
+def distinct(categories: Mapping[int, str]) -> list[str]:
+    """Names by ascending id; those that stand for several ids carry theirs."""
+    uses = Counter(categories.values())
+    return [name if uses[name] == 1 else f"{name} ({i})" for i, name in sorted(categories.items())]
+
+
+def _numbered(entry: Any, names: Mapping[str, int]) -> Any:
     """A result of `winnow predict`, which knows its image's file only, with the image's id where the name is known."""
     if not isinstance(entry, Mapping) or "file_name" not in entry:
         return entry
-    number = truth.names.get(Path(str(entry["file_name"])).name)
+    number = names.get(Path(str(entry["file_name"])).name)
     return entry if number is None else {**entry, "image_id": number}
 
 

@@ -1,82 +1,104 @@
-"""A detector over a data set, and how good it was."""
+"""A detector over a data set, and how good it was.
+
+Figures do not depend on the batch size: images share a batch only where the network gets them in the same size, so that
+none is padded, and each is seen as if it were alone. (A sparse encoder's scorer takes a mean over padding, too, as the
+reference does: padded, an image would keep other tokens.)
+"""
 
 from __future__ import annotations
 
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..data.batching import loader
+from ..data.batching import Loaded, Meta, loader
 from ..data.coco import CocoData
-from ..data.coco_json import CocoFile
-from ..data.folders import SplitSource, find_data
-from ..data.transforms import evaluation
 from ..errors import UsageError
-from ..inference.predictor import load
 from ..interface import BaseDetector
-from ..progress import Progress, console
-from .coco import Metrics, evaluate, predictions_to_coco
+from ..progress import Progress
+from ..structures import Batch
+from .coco import EACH, Metrics, evaluate, predictions_to_coco
+from .mistakes import Mistakes, find_mistakes
+from .results import Detections, Truth, read_detections, read_truth
+
+WAITING = 4  # batches' worth of images that may wait for others of their size
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Detections against what is there: COCO's numbers, and the mistakes behind them."""
+
+    truth: Truth
+    found: Detections
+    metrics: Metrics
+    mistakes: Mistakes
+
+    @classmethod
+    def of(cls, truth: Path | dict[str, Any], found: Path | list[dict[str, Any]], *, class_agnostic: bool = False,
+           max_dets: int = 100) -> Evaluation:
+        """Compare COCO results with COCO annotations, each a file or as loaded, within `max_dets` of an image."""
+        known = read_truth(truth)
+        read = read_detections(found, known)
+        metrics = evaluate(known, read, class_agnostic=class_agnostic, max_dets=(1, min(10, max_dets), max_dets))
+        return cls(known, read, metrics, find_mistakes(known, read, class_agnostic=class_agnostic, limit=max_dets))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {**self.metrics.as_dict(), "max_dets": list(self.metrics.max_dets),
+                "classes": self.metrics.classes(*EACH),
+                "precision_recall": {name: list(curve) for name, curve in self.metrics.curves.items()},
+                **self.mistakes.as_dict()}
 
 
 def detect_all(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, workers: int = 0,
-               rho: float | None = None, device: torch.device | str = "cpu") -> list[dict[str, object]]:
-    """COCO results of every image of a data set, the best of each, as many as the paper evaluates."""
-    results: list[dict[str, object]] = []
-    batches = loader(data, batch_size, train=False, workers=workers)
-    with Progress("detecting", len(batches)) as progress:
-        for batch, _, metas in batches:
+               rho: float | None = None, device: torch.device | str = "cpu",
+               keep: int | None = None) -> list[dict[str, object]]:
+    """COCO results of every image of a data set in its order, the `keep` best of each, by default as in the paper."""
+    results: dict[int, list[dict[str, object]]] = {}
+    singles = loader(data, 1, train=False, workers=workers)
+    with Progress("detecting", len(singles)) as progress:
+        for batch, metas in alike(singles, batch_size):
             try:
-                found = detector.detect(batch.to(device), [meta.original for meta in metas], rho=rho)
+                found = detector.detect(batch.to(device), [meta.original for meta in metas], keep=keep, rho=rho)
             except ValueError as error:  # such as more tokens than learned positions
                 raise UsageError(str(error)) from error
             for boxes, meta in zip(found, metas, strict=True):
-                results += predictions_to_coco(boxes, meta.image_id, data.categories)
-            progress.advance()
-    return results
+                results[meta.image_id] = predictions_to_coco(boxes, meta.image_id, data.categories)
+            progress.advance(steps=len(metas))
+    return [row for record in data.images for row in results.get(record.id, [])]
+
+
+def alike(singles: Iterable[Loaded], batch_size: int) -> Iterator[tuple[Batch, list[Meta]]]:
+    """Images that come one by one -> batches of at most `batch_size` of one height and width, without padding.
+
+    When `WAITING` batches' worth of images wait for others of their size, those go that wait longest.
+    """
+    waiting: dict[tuple[int, ...], list[tuple[torch.Tensor, Meta]]] = defaultdict(list)
+    for batch, _, (meta,) in singles:
+        size = tuple(batch.images.shape[2:])
+        waiting[size].append((batch.images[0], meta))
+        if len(waiting[size]) == batch_size:
+            yield _together(waiting.pop(size))
+        elif sum(map(len, waiting.values())) >= WAITING * batch_size:
+            yield _together(waiting.pop(next(iter(waiting))))
+    for rest in waiting.values():
+        yield _together(rest)
+
+
+def _together(images: list[tuple[torch.Tensor, Meta]]) -> tuple[Batch, list[Meta]]:
+    return Batch.of([image for image, _ in images]), [meta for _, meta in images]
 
 
 def validate(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, workers: int = 0, rho: float | None = None,
-             device: torch.device | str = "cpu") -> Metrics:
-    """COCO metrics of a detector, which must be in evaluation mode, on a data set."""
-    results = detect_all(detector, data, batch_size=batch_size, workers=workers, rho=rho, device=device)
-    return evaluate(data.ground_truth(), results)
+             device: torch.device | str = "cpu", class_agnostic: bool = False,
+             max_dets: int | None = None) -> Evaluation:
+    """What a detector, which must be in evaluation mode, finds on a data set, and how good that is.
 
-
-def truth(source: SplitSource) -> tuple[Path | dict[str, Any], int]:
-    """What is in a split's images, in COCO's form, and how much of it had to be left out, which is told."""
-    if isinstance(source.annotations, CocoFile):
-        return source.annotations.path, 0
-    data = CocoData(source.annotations, source.images, evaluation())
-    console.print(data.describe(), markup=False)
-    for line in data.problems.lines():
-        console.print(line, style="yellow", markup=False)
-    return data.ground_truth(), data.problems.count("error")
-
-
-def validate_command(root: Path, split: str | None, *, model: str | None = None, detections: Path | None = None,
-                     rho: float | None = None, batch_size: int = 1, workers: int = 0,
-                     precision: str = "fp32") -> tuple[Metrics, int]:
-    """`winnow val`: metrics of a model, or of a results file, on a split, and how much of the data was left out."""
-    folder = find_data(root)
-    console.print(folder.describe(), markup=False)
-    name, source = (split, folder.split(split)) if split else folder.held_out()
-    console.print(f"evaluating on the split {name}", markup=False)
-    if detections is not None:
-        if rho is not None:
-            raise UsageError("--rho is for models; the detections of a file are what they are")
-        wanted, left_out = truth(source)
-        return evaluate(wanted, detections), left_out
-    assert model is not None
-    predictor = load(model, precision=precision)
-    predictor.check(0.0, rho)
-    data = CocoData(source.annotations, source.images, evaluation(predictor.size, predictor.longest),
-                    categories=predictor.categories)
-    console.print(data.describe(), markup=False)
-    for line in data.problems.lines():
-        console.print(line, style="yellow", markup=False)
-    metrics = validate(predictor.network, data, batch_size=batch_size, workers=workers, rho=rho,
-                       device=predictor.device)
-    for record in data.damaged:
-        console.print(f"left out on the way: {data.folder / record.file_name} could not be decoded", markup=False)
-    return metrics, data.problems.count("error")
+    max_dets  how many detections of an image are kept and count; by default as many as the paper keeps, and COCO's 100
+    """
+    results = detect_all(detector, data, batch_size=batch_size, workers=workers, rho=rho, device=device, keep=max_dets)
+    return Evaluation.of(data.ground_truth(), results, class_agnostic=class_agnostic, max_dets=max_dets or 100)

@@ -7,6 +7,7 @@ from .parts import (
     Number,
     Picture,
     Step,
+    card,
     chart,
     charts,
     flat,
@@ -24,6 +25,6 @@ from .parts import (
     table,
 )
 
-__all__ = ["Html", "Number", "Page", "Picture", "Step", "chart", "charts", "flat", "folded", "gallery", "heading",
-           "histogram", "installed", "line_chart", "matrix", "notes", "numbers", "points", "render", "section",
-           "settings", "steps", "table", "write_page"]
+__all__ = ["Html", "Number", "Page", "Picture", "Step", "card", "chart", "charts", "flat", "folded", "gallery",
+           "heading", "histogram", "installed", "line_chart", "matrix", "notes", "numbers", "points", "render",
+           "section", "settings", "steps", "table", "write_page"]

@@ -73,6 +73,11 @@ def chart(title: str, drawing: str, behind: Html, note: str = "") -> Html:
                 f"<details><summary>In numbers</summary>{behind}</details></figure>")
 
 
+def card(title: str, content: Html) -> Html:
+    """A table or a list beside charts."""
+    return Html(f"<figure><figcaption>{escape(title)}</figcaption>{content}</figure>") if content else NOTHING
+
+
 def charts(*figures: Html) -> Html:
     """Cards side by side, as many as the width allows."""
     shown = "".join(figures)

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
-from ..evaluation.coco import Metrics
-from ..evaluation.validate import validate
+from ..evaluation.validate import Evaluation, validate
 from ..progress import Progress, clock, console
 from ..structures import Batch, Output, Target
 from .meter import Meter, how_it_goes, shown
@@ -52,7 +51,7 @@ def train(config: RunConfig, *, resume: bool = False, title: str | None = None) 
             row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began,
                                    "lr": trainer.schedule.get_last_lr()[0], **meter.means()}
             if trainer.epoch % recipe.evaluate_every == 0 or trainer.epoch == recipe.epochs:
-                metrics = evaluate(trainer)
+                metrics = evaluate(trainer).metrics
                 row |= metrics.as_dict()
                 console.print(f"epoch {trainer.epoch}/{recipe.epochs}  loss {row['total']:.2f}  "
                               f"AP {shown(metrics.AP)}  AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
@@ -82,8 +81,8 @@ def update_average(trainer: Trainer) -> None:
         trainer.average.update_parameters(trainer.detector)
 
 
-def evaluate(trainer: Trainer) -> Metrics:
-    """COCO metrics on the validation split."""
+def evaluate(trainer: Trainer) -> Evaluation:
+    """What the weights find on the validation split, and how good that is."""
     recipe = trainer.config.recipe
     return validate(trainer.evaluated.eval(), trainer.val, batch_size=recipe.batch_size,
                     device=trainer.accelerator.device)
