@@ -12,10 +12,10 @@ from torch import nn
 
 from winnow.data import Annotations, CocoData, find_data, read_annotations
 from winnow.data.transforms import evaluation
-from winnow.evaluation import validate as room
-from winnow.evaluation.validate import validate_command
+from winnow.evaluation import command as room
+from winnow.evaluation.command import Request, validate_command
 
-from ..evaluation.test_validate import Knowing
+from ..evaluation.knowing import Knowing
 from .other_formats import Split, as_voc, as_yolo
 
 FORMATS = {"YOLO layout": as_yolo, "Pascal VOC layout": as_voc}
@@ -75,8 +75,8 @@ def test_detections_of_a_file_are_compared_by_the_names_of_images(converted, spl
     found = [{"file_name": images[box["image_id"]], "category_id": numbers[names[box["category_id"]]],
               "bbox": box["bbox"], "score": 0.9} for box in content["annotations"]]
     (tmp_path / "found.json").write_text(json.dumps({"results": found}))
-    metrics, left_out = validate_command(converted[1], name, detections=tmp_path / "found.json")
-    assert metrics.AP > 0.99 and left_out == 0
+    judged = validate_command(Request(converted[1], name, detections=tmp_path / "found.json"))
+    assert judged.evaluation.metrics.AP > 0.99 and judged.errors == 0
 
 
 def test_a_model_gets_the_same_figures(converted, splits, monkeypatch):
@@ -84,9 +84,10 @@ def test_a_model_gets_the_same_figures(converted, splits, monkeypatch):
     truth = CocoData(file, images, evaluation(64))
     load: Callable[..., Looser] = lambda *_, **__: Looser(truth)  # noqa: E731
     monkeypatch.setattr(room, "load", load)
-    expected, _ = validate_command(file, None, model="m")
-    found, left_out = validate_command(converted[1], name, model="m")
-    assert left_out == 0
+    expected = validate_command(Request(file, model="m")).evaluation.metrics
+    judged = validate_command(Request(converted[1], name, "m"))
+    found = judged.evaluation.metrics
+    assert judged.errors == 0
     assert 0.2 < expected.AP < 0.9
     assert abs(found.AP - expected.AP) < 2e-3
     assert found.per_class.keys() == expected.per_class.keys()
