@@ -9,6 +9,7 @@ Three lines that show the shape of it:
 
 from __future__ import annotations
 
+import warnings
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,14 @@ if TYPE_CHECKING:
 
     import torch
 
-    from . import papers
+    from . import explain, papers
     from .inference.predictor import Predictor
 
 __version__ = "0.1.0"
-__all__ = ["load", "papers"]
+__all__ = ["explain", "load", "papers"]
+
+# supervision warns when OpenCV is missing; nothing here needs it, and a user should not have to wonder.
+warnings.filterwarnings("ignore", message="OpenCV", category=UserWarning)
 
 
 def load(model: str | Path, device: torch.device | str | None = None, precision: str = "fp32") -> Predictor:
@@ -42,6 +46,6 @@ def load(model: str | Path, device: torch.device | str | None = None, precision:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "papers":
-        return import_module(".papers", __name__)
+    if name in ("explain", "papers"):
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

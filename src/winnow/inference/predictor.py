@@ -110,13 +110,14 @@ class Predictor:
             samples: bool = False) -> Seen:
         """One image as in `predict`, with the network's output, for pictures of what it did.
 
-        `samples` has the output tell where the decoder looked, too. Only the detector itself does, which takes longer.
+        `samples` has the output tell where each decoder layer looked and what it predicted, too. Only the detector
+        itself does, which takes longer.
         """
         self.check(threshold, rho)
         image = read(source)
         batch = self._batch([image])
         try:
-            output = (self.detector if samples else self.network)(batch, rho=rho)
+            output = self.detector(batch, [], rho) if samples else self.network(batch, rho=rho)
         except ValueError as error:  # the model says what does not fit, such as more queries than tokens
             raise UsageError(str(error)) from error
         (boxes,) = self.detector.boxes(output, [(image.height, image.width)], keep)

@@ -19,11 +19,12 @@ from PIL import Image
 from rich.console import Console
 
 from ..errors import UsageError, WinnowError
+from ..explain.sheet import token_figure
+from ..explain.tokens import token_levels
 from ..progress import Progress
 from .drawing import draw
 from .predictor import THRESHOLD, Predictor, Seen, load
 from .sources import expand, file_name, is_address
-from .tokens import token_figure, token_levels
 
 KEPT_SUFFIXES = (".jpg", ".jpeg", ".png")  # copies of other formats are written as PNG
 

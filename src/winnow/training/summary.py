@@ -17,9 +17,10 @@ from ..data.folders import find_data
 from ..data.transforms import evaluation
 from ..errors import DataError
 from ..evaluation.coco import Metrics
+from ..explain.sheet import token_figure
+from ..explain.tokens import attention_on_kept, token_levels
 from ..inference.drawing import beside
 from ..inference.predictor import THRESHOLD, Predictor, Seen, load
-from ..inference.tokens import attention_on_kept, token_figure, token_levels
 from ..progress import Progress, clock, console, counted
 from ..report import Html, Number, Page, Picture, Step, installed, points
 from .run import RunConfig, RunFolder

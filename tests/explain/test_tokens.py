@@ -8,7 +8,9 @@ import torch
 from PIL import Image
 
 from winnow.errors import UsageError
-from winnow.inference.tokens import Level, _tiles, attention_on_kept, token_figure, token_levels
+from winnow.explain.panels import tiles
+from winnow.explain.sheet import token_figure
+from winnow.explain.tokens import Level, agreement, attention_on_kept, token_levels
 from winnow.structures import Batch, Grid, Samples, Selection, shrink_padding
 
 SHAPES = ((4, 6), (2, 3))
@@ -50,8 +52,30 @@ def test_the_share_of_attention_on_kept_tokens_is_known():
 
 def test_a_dense_model_has_no_choice_to_show(dense):
     seen = dense.run(Image.new("RGB", (64, 64)))
+    levels = token_levels(seen.output, seen.size)
     with pytest.raises(UsageError, match="every token"):
-        token_levels(seen.output, seen.size)
+        token_figure(seen.image, seen.detections, levels)
+
+
+def level_of(scores, kept, looked) -> Level:
+    return Level(8, *(np.array([each], np.float32) for each in (kept, scores, looked)))
+
+
+def test_a_scorer_that_foresees_the_decoder_agrees_with_it():
+    perfect = agreement([level_of([1, 2, 3, 4], [0, 0, 1, 1], [0, 1, 5, 9])])
+    assert perfect.rank_correlation == pytest.approx(1) and perfect.overlap == 1
+    assert perfect.attention == pytest.approx(14 / 15)
+    opposite = agreement([level_of([4, 3, 2, 1], [1, 1, 0, 0], [0, 1, 5, 9])])
+    assert opposite.rank_correlation == pytest.approx(-1) and opposite.overlap == 0
+
+
+def test_agreement_counts_the_tokens_of_all_levels():
+    both = [level_of([1, 2], [0, 1], [1, 2]), level_of([4, 3], [1, 0], [3, 4])]
+    assert agreement(both).overlap == 0.5 and agreement(both).rank_correlation == pytest.approx(0.8)
+
+
+def test_scores_that_are_all_alike_correlate_with_nothing():
+    assert np.isnan(agreement([level_of([1, 1], [1, 0], [1, 2])]).rank_correlation)
 
 
 @pytest.mark.parametrize("size", [(96, 64), (64, 96), (200, 64)])
@@ -65,7 +89,7 @@ def test_the_figure_shows_a_panel_for_each_level_and_four_more(sparse, size):
 
 def test_bright_pixels_of_a_level_are_its_kept_cells():
     kept = np.array([[1, 0], [0, 0]], np.float32)
-    lit = np.asarray(_tiles(Image.new("RGB", (80, 80), "white"), kept))
+    lit = np.asarray(tiles(Image.new("RGB", (80, 80), "white"), kept))
     assert lit[20, 20].min() == 255 and lit[60, 60].max() < 100 and lit[20, 60].max() < 100
 
 
