@@ -30,9 +30,7 @@ def amid(*counts: int) -> list[Target]:
 
 
 def noise(targets: list[Target], **settings: Any) -> Noise:
-    made = denoiser(**settings)(targets, queries(images=len(targets)))
-    assert made is not None
-    return made
+    return denoiser(**settings)(targets, queries(images=len(targets)))
 
 
 def shifts(noise: Noise, target: Target) -> tuple[Tensor, Tensor]:
@@ -43,8 +41,12 @@ def shifts(noise: Noise, target: Target) -> tuple[Tensor, Tensor]:
     return far[:, 0], far[:, 1]
 
 
-def test_where_there_is_no_object_there_is_no_noise() -> None:
-    assert denoiser()(amid(0, 0), queries()) is None
+def test_where_there_is_no_object_noise_is_of_no_queries_and_its_weights_take_part() -> None:
+    maker = denoiser()
+    made = maker(amid(0, 0), queries())
+    assert made.queries.content.shape == (2, 0, 8) and [len(query) for query, _ in made.matches] == [0, 0]
+    made.queries.content.sum().backward()
+    assert maker.label.weight.grad is not None and not maker.label.weight.grad.any()
 
 
 @pytest.mark.parametrize(("pairs", "most", "groups"), [(12, 3, 4), (10, 3, 3), (2, 3, 1), (5, 5, 1)])

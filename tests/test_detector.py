@@ -94,7 +94,7 @@ def test_noise_joins_only_while_training_with_targets(batch: Batch) -> None:
     noisy = ["denoising.0", "denoising.1"]
     assert names(detector.train()(batch, targets)) == ["encoder.0", "proposals", *noisy, "decoder.0", "decoder.1"]
     assert names(detector.eval()(batch, targets)) == ["encoder.0", "proposals", "decoder.0", "decoder.1"]
-    assert names(detector.train()(batch, objects(0, 0))) == ["encoder.0", "proposals", "decoder.0", "decoder.1"]
+    assert names(detector.train()(batch, objects(0, 0))) == ["encoder.0", "proposals", *noisy, "decoder.0", "decoder.1"]
     assert detector.train()(batch).stages == []
 
 

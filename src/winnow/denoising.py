@@ -88,16 +88,14 @@ class Denoiser(nn.Module):
         self.classes, self.pairs, self.groups, self.relabel, self.shift = classes, pairs, groups, relabel, shift
         self.draw = draw
 
-    def forward(self, targets: Sequence[Target], queries: Queries) -> Noise | None:
-        """Noise for a batch, or None where no image has an object.
+    def forward(self, targets: Sequence[Target], queries: Queries) -> Noise:
+        """Noise for a batch; where no image has an object, it is of no queries, and still every weight takes part.
 
         Images with fewer objects than the widest leave slots empty: no content, a box in the middle, background.
         """
         counts = [len(target.labels) for target in targets]
         widest, device = max(counts), queries.content.device
-        if widest == 0:
-            return None
-        groups = self.groups or max(1, self.pairs // widest)
+        groups = self.groups or max(1, self.pairs // max(1, widest))
         slots = torch.arange(2 * groups * widest, device=device).view(2 * groups, widest)  # copies of objects
         draws = self.draw(2 * groups, sum(counts), self.classes, device)
         labels, boxes = self.disturb(torch.cat([target.labels for target in targets]),
@@ -111,7 +109,7 @@ class Denoiser(nn.Module):
             reference[i, filled] = boxes[:, own]
             matches.append((filled[::2].flatten(), torch.arange(count, device=device).repeat(groups)))
             start += count
-        group = torch.arange(slots.numel(), device=device) // (2 * widest)
+        group = torch.arange(slots.numel(), device=device) // max(1, 2 * widest)
         position = None
         if self.place:  # what it gives beyond the position, if anything, would be content
             position = self.place(encode_boxes(reference))[..., : content.shape[-1]]

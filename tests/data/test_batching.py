@@ -86,12 +86,25 @@ def test_training_keeps_a_batch_that_is_the_only_one(data):
     assert [len(each) for each in ids(loader(data, 16, train=True))] == [7]
 
 
-def test_processes_share_an_epoch_of_training_evenly():
-    parts = [[index for index, _ in Order(7, True, seed=0, rank=rank, world=3)] for rank in range(3)]
+def draws(length: int, batch: int, world: int = 1) -> list[list[tuple[int, int]]]:
+    """What each process draws in an epoch of training."""
+    return [list(Order(length, True, seed=0, rank=rank, world=world, batch=batch)) for rank in range(world)]
+
+
+def test_processes_see_in_a_step_what_one_with_a_larger_batch_would():
+    (whole,), (first, second) = draws(11, batch=4), draws(11, batch=2, world=2)
+    assert len(whole) == 8 and len(first) == len(second) == 4
+    assert first[:2] + second[:2] + first[2:] + second[2:] == whole
+
+
+def test_steps_that_share_an_update_see_what_one_larger_step_would():
+    assert draws(11, batch=2)[0][:8] == draws(11, batch=4)[0]
+
+
+def test_fewer_images_than_a_step_takes_are_shared_evenly():
+    parts = draws(7, batch=4, world=3)
     assert [len(part) for part in parts] == [3, 3, 3]
-    assert {index for part in parts for index in part} == set(range(7))
-    whole = [index for index, _ in Order(7, True, seed=0)]
-    assert list(chain(*parts))[:7] == whole  # contiguous parts of one permutation
+    assert {index for part in parts for index, _ in part} == set(range(7))
 
 
 def test_processes_evaluate_every_image_once():

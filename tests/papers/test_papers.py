@@ -67,6 +67,14 @@ def test_everything_that_may_learn_does_in_one_step(paper: str, settings: dict[s
     assert without_gradient(detector) == []
 
 
+@EVERY
+def test_everything_takes_part_where_no_image_has_an_object(paper: str, settings: dict[str, Any]) -> None:
+    detector = compose(paper, **settings)
+    detector.train().losses(batch_of((64, 96), (48, 64)), objects(0, 0)).total.backward()
+    learning = [name for name, parameter in detector.named_parameters() if parameter.requires_grad]
+    assert learning and [name for name in learning if detector.get_parameter(name).grad is None] == []
+
+
 @pytest.mark.parametrize("paper", PYRAMIDS + DENSE)
 @pytest.mark.parametrize("scratch", [False, True])
 def test_a_backbone_learns_from_the_first_step(paper: str, scratch: bool) -> None:

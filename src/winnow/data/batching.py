@@ -51,7 +51,7 @@ def loader(dataset: Examples, batch_size: int, *, train: bool, workers: int = 0,
            rank: int = 0, world: int = 1) -> Loader:
     """Batches of a data set.
 
-    Training shuffles, and drops the last incomplete batch unless it is the only one; evaluation keeps order and all.
+    Training shuffles, and drops the last incomplete step unless it is the only one; evaluation keeps order and all.
     Each example has a seed of its own from (seed, epoch, place), so that the number of workers changes nothing.
 
     Args:
@@ -67,20 +67,26 @@ def loader(dataset: Examples, batch_size: int, *, train: bool, workers: int = 0,
     """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
-    return Loader(dataset, Order(len(dataset), train, seed, rank, world), batch_size, workers)
+    return Loader(dataset, Order(len(dataset), train, seed, rank, world, batch_size), batch_size, workers)
 
 
 class Order(Sampler[Draw]):
-    """The order of an epoch, one process's part of it."""
+    """The order of an epoch, one process's part of it.
 
-    def __init__(self, length: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1) -> None:
+    In training a step's batches, of all processes, are consecutive images: two processes with two images each see in a
+    step what one with four would, with the same random choices.
+    """
+
+    def __init__(self, length: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1, batch: int = 1) -> None:
         self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
+        self.batch = min(batch, -(-length // world))  # images of each process and step
+        self.steps = max(1, length // max(1, world * self.batch))
         self.epoch = 0
 
     def __len__(self) -> int:
-        """In training every process gets the same number, the surplus repeats images; in evaluation each image once."""
+        """In training full batches, or the only one, whose surplus repeats images; in evaluation each image once."""
         if self.shuffle:
-            return (self.length + self.world - 1) // self.world
+            return self.steps * self.batch
         return len(range(self.rank, self.length, self.world))
 
     def __iter__(self) -> Iterator[Draw]:
@@ -91,8 +97,8 @@ class Order(Sampler[Draw]):
         total = len(self) * self.world
         indices = indices.repeat(self.world)[:total]
         seeds = torch.randint(2**62, (total,), generator=generator)
-        part = slice(self.rank * len(self), (self.rank + 1) * len(self))  # contiguous, as the reference's
-        return iter(zip(indices[part].tolist(), seeds[part].tolist(), strict=True))
+        draws = torch.stack([indices, seeds], 1).view(self.steps, self.world, self.batch, 2)
+        return (tuple(draw) for draw in draws[:, self.rank].flatten(0, 1).tolist())
 
 
 class Loader(DataLoader[Any]):
@@ -102,10 +108,9 @@ class Loader(DataLoader[Any]):
     """
 
     def __init__(self, dataset: Examples, order: Order, batch_size: int, workers: int) -> None:
-        incomplete = order.shuffle and len(order) >= batch_size
         # DataLoader draws a seed for its workers; a generator of its own keeps that from moving torch's.
         super().__init__(_Seeded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
-                         drop_last=incomplete, persistent_workers=workers > 0,
+                         persistent_workers=workers > 0,
                          generator=torch.Generator().manual_seed(order.seed))
         self.order = order
 

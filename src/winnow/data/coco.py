@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
+from winnow import processes
 from winnow.data.annotations import Annotations, ImageRecord, read_annotations
 from winnow.data.categories import Category
 from winnow.data.contents import Source
@@ -75,6 +76,11 @@ class CocoData(Dataset["Example | None"]):
     def damaged(self) -> list[ImageRecord]:
         """Images whose damage showed only when their pixels were read, in any worker process so far."""
         return [self.images[index] for index in self._damaged.nonzero().flatten().tolist()]
+
+    def share_damage(self) -> None:
+        """Learn of the images that other processes of a run found damaged."""
+        for found in processes.gather(self._damaged.nonzero().flatten()):
+            self._damaged[found] = True
 
     @property
     def problems(self) -> Problems:

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from .. import processes
 from ..data.batching import Loaded, Meta, loader
 from ..data.coco import CocoData
 from ..errors import UsageError
@@ -57,9 +58,12 @@ class Evaluation:
 def detect_all(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, workers: int = 0,
                rho: float | None = None, device: torch.device | str = "cpu",
                keep: int | None = None) -> list[dict[str, object]]:
-    """COCO results of every image of a data set in its order, the `keep` best of each, by default as in the paper."""
+    """COCO results of every image of a data set in its order, the `keep` best of each, by default as in the paper.
+
+    Several processes share the images, and all of them get all results.
+    """
     results: dict[int, list[dict[str, object]]] = {}
-    singles = loader(data, 1, train=False, workers=workers)
+    singles = loader(data, 1, train=False, workers=workers, rank=processes.rank(), world=processes.world())
     with Progress("detecting", len(singles)) as progress:
         for batch, metas in alike(singles, batch_size):
             try:
@@ -69,6 +73,8 @@ def detect_all(detector: BaseDetector, data: CocoData, *, batch_size: int = 1, w
             for boxes, meta in zip(found, metas, strict=True):
                 results[meta.image_id] = predictions_to_coco(boxes, meta.image_id, data.categories)
             progress.advance(steps=len(metas))
+    data.share_damage()
+    results = {image: rows for part in processes.gather(results) for image, rows in part.items()}
     return [row for record in data.images for row in results.get(record.id, [])]
 
 

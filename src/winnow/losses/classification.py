@@ -14,6 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+from .. import processes
+
 
 @dataclass(frozen=True)
 class Best:
@@ -106,13 +108,14 @@ class Softmax:
         return -logits.softmax(-1)[:, labels]
 
     def loss(self, logits: Tensor, image: Tensor, query: Tensor, labels: Tensor, objects: float) -> Tensor:
-        """Weighted cross-entropy over all queries."""
+        """Weighted cross-entropy over all queries, those of other processes too."""
         none = logits.shape[-1] - 1
         wanted = labels.new_full(logits.shape[:2], none)
         wanted[image, query] = labels
         weight = logits.new_ones(none + 1)
         weight[none] = self.nothing
-        return F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight)
+        total = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), weight, reduction="sum")
+        return total / processes.mean(weight[wanted].sum())
 
     def best(self, logits: Tensor, keep: int) -> Best:
         """One detection of each query: its best class but "no object"."""

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
+from .. import processes
 from ..boxes import giou, to_corners
 from ..structures import Matches, Output, Stage, Target
 from .classification import Classification
@@ -82,10 +82,7 @@ class Criterion:
 def count_objects(targets: Sequence[Target]) -> float:
     """Objects of the batch, averaged over the processes of a distributed run, at least 1."""
     count = torch.tensor(float(sum(len(target.labels) for target in targets)), device=targets[0].boxes.device)
-    if dist.is_available() and dist.is_initialized():
-        dist.all_reduce(count)
-        count /= dist.get_world_size()
-    return max(1.0, count.item())
+    return max(1.0, processes.mean(count).item())
 
 
 @torch.no_grad()
