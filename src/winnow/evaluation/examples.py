@@ -12,9 +12,10 @@ import supervision as sv
 
 from ..data.images import read_image
 from ..errors import DataError
+from ..explain.sheet import token_figure
+from ..explain.tokens import attention_on_kept, token_levels
 from ..inference.drawing import beside
 from ..inference.predictor import Predictor, Seen
-from ..inference.tokens import attention_on_kept, token_figure, token_levels
 from ..progress import console
 from ..report import Picture
 from .mistakes import ImageScore
