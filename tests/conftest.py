@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from winnow import ops
+from winnow import cli, ops
 from winnow.ops import build, cpu, gpu
 from winnow.ops.choice import BACKENDS
+
+from .typed import Said, Winnow
 
 SHARED = Path(os.environ.get("WINNOW_SHARED", Path(__file__).parents[2] / "shared"))
 GOLDEN = Path(os.environ.get("WINNOW_GOLDEN", SHARED / "golden"))
@@ -62,3 +64,16 @@ def golden() -> Path:
     if not GOLDEN.is_dir():
         pytest.skip(f"needs the folder of golden numbers, not found at {GOLDEN}; set WINNOW_GOLDEN")
     return GOLDEN
+
+
+@pytest.fixture
+def winnow(capfd: pytest.CaptureFixture[str]) -> Winnow:
+    """Run a command line in this process."""
+    def run(*words: object) -> Said:
+        capfd.readouterr()
+        with pytest.raises(SystemExit) as end:
+            cli.main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return Said(end.value.code or 0, out, err)
+
+    return run

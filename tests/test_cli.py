@@ -6,8 +6,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,34 +20,10 @@ from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
 from .training.conftest import PICTURES, TINY
+from .typed import one_line
 
 VERBS = ("demo", "train", "val", "predict", "bench", "models", "convert", "version")
 SMALL = [word for each in TINY for word in ("--set", each)]
-
-
-@dataclass(frozen=True)
-class Said:
-    """How a command ended: its exit code, and its words on both channels."""
-
-    code: object
-    out: str
-    err: str
-
-
-Winnow = Callable[..., Said]
-
-
-@pytest.fixture
-def winnow(capfd: pytest.CaptureFixture[str]) -> Winnow:
-    """Run a command line in this process."""
-    def run(*words: object) -> Said:
-        capfd.readouterr()
-        with pytest.raises(SystemExit) as end:
-            cli.main([str(word) for word in words])
-        out, err = capfd.readouterr()
-        return Said(end.value.code or 0, out, err)
-
-    return run
 
 
 @pytest.fixture(scope="module")
@@ -69,15 +43,6 @@ def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
                                       tuple(Category(i, name) for i, name in enumerate(CLASSES, start=1)),
                                       {"size": 64, "longest": 96}))
     return path
-
-
-def one_line(said: Said, code: int, *words: str) -> None:
-    """The command ended with this code and one line on standard error that holds the words."""
-    assert said.code == code, said
-    assert said.err.startswith("winnow: ") and said.err.count("\n") == 1, said.err
-    assert "Traceback" not in said.out + said.err
-    for word in words:
-        assert word in said.err
 
 
 def fresh(*words: str, code: str = "") -> subprocess.CompletedProcess[str]:

@@ -121,6 +121,23 @@ def val(data: Data,
 
 
 @app.command()
+def check(data: Data,
+          out: Annotated[Path | None, typer.Option(help="HTML page; by default runs/check-DATA.html.")] = None,
+          fast: Annotated[bool, typer.Option("--fast", help="Open the pictures, but do not decode them.")] = False,
+          json_file: JsonFile = None) -> None:
+    """What is wrong with a data set, and what it looks like. Exit code 0 clean, 1 problems, 2 unusable."""
+    from .doctor.command import check_command  # noqa: PLC0415
+    from .files import check_free  # noqa: PLC0415
+
+    if json_file:
+        check_free(json_file)
+    found, code = check_command(data, page=out, decode=not fast)
+    if json_file:
+        write_json(json_file, found)
+    raise typer.Exit(code)
+
+
+@app.command()
 def predict(sources: Annotated[list[str], typer.Argument(help="Images, folders, globs, URLs.")],
             model: Model,
             rho: Rho = None,

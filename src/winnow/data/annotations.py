@@ -123,7 +123,7 @@ class _BoxReader:
             if image not in self.listed:
                 self.problems.add("dangling-image-id", where, f"it refers to image {image}, which is not listed")
         elif category not in self.labels:
-            self.problems.add("unknown-category", where, f"category id {category} is not listed")
+            self.problems.add("unknown-category", where, f"category id {category} is not listed", image)
         else:
             record = self.images[self.places[image]]
             place = f"{where} of image {image} ({record.file_name})"
@@ -153,23 +153,28 @@ def _usable_box(raw: Any, image: ImageRecord, where: str,
                 problems: Problems) -> tuple[float, float, float, float] | None:
     """The box as annotated, or cut at the image's edge if it reaches further than SLACK; None if nothing is left."""
     if not isinstance(raw, list) or len(raw) != 4 or not all(is_number(value) for value in raw):
-        problems.add("malformed-box", where, f"got {short(raw)}")
+        problems.add("malformed-box", where, f"got {short(raw)}", image.id)
         return None
     x, y, width, height = (as_float(value) for value in raw)
-    if not all(math.isfinite(value) for value in (x, y, width, height, x + width, y + height)):
-        problems.add("nonfinite-box", where, f"got {short(raw)}")
+    box = x, y, width, height
+    if not all(math.isfinite(value) for value in (*box, x + width, y + height)):
+        problems.add("nonfinite-box", where, f"got {short(raw)}", image.id)
         return None
     if width <= 0 or height <= 0:
-        problems.add("empty-box", where, f"got {short(raw)}")
+        problems.add("empty-box", where, f"got {short(raw)}", image.id, box)
         return None
     left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + width, image.width), min(y + height, image.height)
     if right <= left or bottom <= top:
-        problems.add("box-outside", where, f"got {short(raw)} in an image of {image.width} x {image.height}")
+        problems.add("box-outside", where, _too_far(raw, image), image.id, box)
         return None
     if max(left - x, top - y, x + width - right, y + height - bottom) <= SLACK:
-        return x, y, width, height
-    problems.add("box-clipped", where, f"got {short(raw)} in an image of {image.width} x {image.height}")
+        return box
+    problems.add("box-clipped", where, _too_far(raw, image), image.id, box)
     return left, top, right - left, bottom - top
+
+
+def _too_far(raw: Any, image: ImageRecord) -> str:
+    return f"got {short(raw)} in an image of {image.width} x {image.height}"
 
 
 def _usable_area(raw: Any, box: tuple[float, float, float, float], where: str, problems: Problems) -> float:

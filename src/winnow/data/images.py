@@ -42,6 +42,9 @@ class ImageFacts:
     size: tuple[int, int]    # (height, width) as displayed
     stored: tuple[int, int]  # (height, width) before EXIF rotation
     animated: bool
+    turn: int = 1            # EXIF orientation, 1 to 8
+    format: str = ""         # as Pillow calls it: "JPEG"
+    transparent: bool = False  # whether there is an alpha channel or a transparent colour
 
 
 def read_image(source: Source) -> Image.Image:
@@ -71,8 +74,10 @@ def inspect_image(path: Path) -> ImageFacts:
         if not _ends_well(path, image.format or ""):
             image.load()
         stored = (image.height, image.width)
-        size = stored[::-1] if _orientation(image) in (5, 6, 7, 8) else stored
-        return ImageFacts(size, stored, image.format == "GIF" and getattr(image, "is_animated", False))
+        turn = _orientation(image)
+        size = stored[::-1] if turn in (5, 6, 7, 8) else stored
+        return ImageFacts(size, stored, image.format == "GIF" and getattr(image, "is_animated", False), turn,
+                          image.format or "", image.has_transparency_data)
 
 
 @contextmanager

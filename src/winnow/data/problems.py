@@ -24,6 +24,8 @@ class Problem:
     where: str  # the file, image or annotation
     what: str
     hint: str
+    image: int | None = None  # its id, where it is about one
+    box: tuple[float, float, float, float] | None = None  # x y width height in pixels, where it is about one
 
     def __str__(self) -> str:
         return f"{self.where}: {self.what}; {self.hint}"
@@ -82,13 +84,31 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "no-annotations": ("warning", "there is nothing to learn or to find; check the export"),
     # Parts that are used as they are.
     "first-frame": ("note", "only the first frame is used"),
+    # What `winnow check` finds when it looks at everything together.
+    "duplicate-across-splits": ("warning", "evaluating on what was trained on flatters; keep the image in one split"),
+    "alike-across-splits": ("warning", "look at both; evaluating on what was trained on flatters"),
+    "duplicate-file": ("warning", "one image counts as often as it is there; keep one"),
+    "duplicate-box": ("warning", "one object needs one box; remove the other"),
+    "box-two-classes": ("warning", "decide for one class, or make sure that both are meant"),
+    "categories-differ": ("warning", "use the same ids and names in every split; here the name decides"),
+    "class-never-trained": ("warning", "no model can learn it; add examples to train or remove it"),
+    "class-not-evaluated": ("note", "its AP stays undefined; add examples to the held-out split"),
+    "class-without-boxes": ("note", "a model spends an output on each; remove what is not meant"),
+    "class-imbalance": ("note", "rare classes are learned late; more examples of them help most"),
+    "tiny-box": ("note", "the network hardly sees less than a pixel; check the box, or use larger images"),
+    "giant-box": ("note", "the box covers nearly all of its image; make sure that it is meant"),
+    "odd-shape": ("note", "resized, the short side has few pixels; cut the image into parts"),
+    "small-image": ("note", "there is little to see; make sure that it is meant"),
+    "transparency": ("note", "what is transparent is put over white"),
+    "name-differs": ("note", "the content decides; other programs may go by the name"),
 }
 
 
-def problem(code: str, where: str, what: str) -> Problem:
+def problem(code: str, where: str, what: str, image: int | None = None,
+            box: tuple[float, float, float, float] | None = None) -> Problem:
     """A finding with the severity and the hint of its code."""
     severity, hint = KINDS[code]
-    return Problem(code, severity, where, what, hint)
+    return Problem(code, severity, where, what, hint, image, box)
 
 
 class Problems:
@@ -99,11 +119,12 @@ class Problems:
         self.counts: Counter[str] = Counter()
         self._kept: list[Problem] = []
 
-    def add(self, code: str, where: str, what: str) -> None:
+    def add(self, code: str, where: str, what: str, image: int | None = None,
+            box: tuple[float, float, float, float] | None = None) -> None:
         """Count a finding."""
         self.counts[code] += 1
         if self.counts[code] <= self.keep:
-            self._kept.append(problem(code, where, what))
+            self._kept.append(problem(code, where, what, image, box))
 
     def __iter__(self) -> Iterator[Problem]:
         return iter(self._kept)

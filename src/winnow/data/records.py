@@ -107,16 +107,16 @@ def _sized(record: ImageRecord, problems: Problems) -> ImageRecord | None:
 def _checked(record: ImageRecord, look: ImageFacts | DataError, problems: Problems) -> ImageRecord | None:
     """The record with its true size, or None if the file can't be used."""
     if isinstance(look, DataError):
-        problems.add("image-damaged", f"image {record.id}", str(look))
+        problems.add("image-damaged", f"image {record.id}", str(look), record.id)
         return None
     where, (height, width) = f"image {record.id} ({record.file_name})", look.size
     if look.animated:
-        problems.add("first-frame", where, "this is an animation")
+        problems.add("first-frame", where, "this is an animation", record.id)
     claimed = (record.height, record.width)
     if 0 not in claimed and claimed != look.size:
         what = f"the annotation file says {record.width} x {record.height}, the picture has {width} x {height}"
         if claimed == look.stored:
-            problems.add("exif-frame", where, f"{what} after the rotation that its EXIF data asks for")
+            problems.add("exif-frame", where, f"{what} after the rotation that its EXIF data asks for", record.id)
         else:
-            problems.add("size-differs", where, what)
+            problems.add("size-differs", where, what, record.id)
     return ImageRecord(record.id, record.file_name, width, height)

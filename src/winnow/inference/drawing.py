@@ -11,6 +11,8 @@ import supervision as sv
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.annotations import Annotations
+
 # The colours of classes, in the order of their ids; they start again when there are more classes than colours.
 # Neighbours differ in hue and in lightness, so that two classes of one image stay apart for the colour-blind too.
 PALETTE = (
@@ -51,6 +53,16 @@ def draw(image: Image.Image, detections: sv.Detections) -> Image.Image:
     names = sv.RichLabelAnnotator(palette, text_color=ink, font_path=str(font()), font_size=text,
                                   text_padding=max(2, text // 4), border_radius=max(2, text // 5), smart_position=True)
     return names.annotate(boxes.annotate(rim.annotate(canvas, detections), detections), detections, labels(detections))
+
+
+def annotated(data: Annotations, index: int) -> sv.Detections:
+    """What is annotated in an image, by its place in the data: boxes with the names of their classes, no scores."""
+    part = data.of(index)
+    corners = data.boxes[part].copy()
+    corners[:, 2:] += corners[:, :2]
+    categories = [data.categories[label] for label in data.labels[part].tolist()]
+    return sv.Detections(corners.astype(np.float32), class_id=np.array([each.id for each in categories], int),
+                         data={"class_name": np.array([each.name for each in categories])})
 
 
 def labels(detections: sv.Detections) -> list[str]:

@@ -1,9 +1,10 @@
 """Results as HTML pages, one file each: a page is sections, a section is made of parts, drawings are charts."""
 
-from .charts import histogram, line_chart
+from .charts import histogram, line_chart, short
 from .page import Page, render, write_page
 from .parts import (
     Html,
+    Notice,
     Number,
     Picture,
     Step,
@@ -17,6 +18,7 @@ from .parts import (
     installed,
     matrix,
     notes,
+    notices,
     numbers,
     points,
     section,
@@ -25,6 +27,6 @@ from .parts import (
     table,
 )
 
-__all__ = ["Html", "Number", "Page", "Picture", "Step", "card", "chart", "charts", "flat", "folded", "gallery",
-           "heading", "histogram", "installed", "line_chart", "matrix", "notes", "numbers", "points", "render",
-           "section", "settings", "steps", "table", "write_page"]
+__all__ = ["Html", "Notice", "Number", "Page", "Picture", "Step", "card", "chart", "charts", "flat", "folded",
+           "gallery", "heading", "histogram", "installed", "line_chart", "matrix", "notes", "notices", "numbers",
+           "points", "render", "section", "settings", "short", "steps", "table", "write_page"]

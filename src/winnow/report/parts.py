@@ -49,6 +49,17 @@ class Step:
     command: str
 
 
+@dataclass(frozen=True)
+class Notice:
+    """One kind of finding: how bad it is, what it is called, how often it was met, examples, and what to do."""
+
+    level: str  # "error", "warning" or "note": its colour
+    title: str
+    count: int
+    lines: Sequence[str]
+    advice: str = ""
+
+
 def section(heading: str, about: str, *content: Html) -> Html:
     """A heading, a sentence on what is below, and what is below; nothing at all where that is empty."""
     if not any(content):
@@ -134,6 +145,18 @@ def steps(commands: Sequence[Step]) -> Html:
 def notes(lines: Sequence[str]) -> Html:
     """A plain list of sentences."""
     return Html(f'<ul class="notes">{"".join(f"<li>{escape(line)}</li>" for line in lines)}</ul>') if lines else NOTHING
+
+
+def notices(findings: Sequence[Notice]) -> Html:
+    """Findings one below the other; the level is also written, for whoever does not see the colour."""
+    items = []
+    for each in findings:
+        lines = "".join(f"<li>{escape(line)}</li>" for line in each.lines)
+        advice = f'<p class="advice">{escape(each.advice)}</p>' if each.advice else ""
+        items.append(f'<li class="card {escape(each.level)}"><h3><span class="level">{escape(each.level)}</span> '
+                     f'{escape(each.title)} <span class="count">{each.count:,}</span></h3>'
+                     f'<ul class="notes">{lines}</ul>{advice}</li>')
+    return Html(f'<ul class="findings">{"".join(items)}</ul>') if items else NOTHING
 
 
 def heading(text: str) -> Html:

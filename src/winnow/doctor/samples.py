@@ -1,0 +1,116 @@
+"""Pictures for the page: examples of the data, and of each kind of finding, with what was found marked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from winnow.data.annotations import Annotations
+from winnow.data.images import read_image
+from winnow.data.problems import Problem
+from winnow.errors import DataError
+from winnow.inference.drawing import annotated, draw, scaled
+from winnow.report import Picture
+
+from .examination import Examination
+
+LONGEST = 760          # pixels of a picture's long side on the page
+EXAMPLES, EACH = 8, 2  # pictures of the data, and of each kind of finding
+MARK, MARGIN = "#ff2d3f", 0.12  # colour of what is marked; room around a picture whose box reaches out of it
+
+
+def examples(done: Examination) -> list[Picture]:
+    """Images with their boxes, spread evenly over each split."""
+    pictures = []
+    for split, data in done.splits.items():
+        number = max(2, EXAMPLES // len(done.splits))
+        for index in sorted(set(np.linspace(0, len(data.images) - 1, number).round().astype(int).tolist())):
+            image = data.images[index]
+            picture = _opened(done.path(split, image))
+            if picture is not None:
+                count = len(data.boxes[data.of(index)])
+                pictures.append(Picture(image.file_name, f"{split}, {count} boxes, {image.width} x {image.height}",
+                                        drawn(picture, data, index)))
+    return pictures
+
+
+def of_problems(done: Examination) -> list[Picture]:
+    """The first pictures of each kind of finding that is about pictures which can be shown."""
+    shown: dict[str, int] = {}
+    pictures = []
+    for finding in done.findings:
+        found = finding.problem
+        if found.image is None or shown.get(found.code, 0) >= EACH or finding.split not in done.splits:
+            continue
+        data = done.splits[finding.split]
+        index = next((i for i, image in enumerate(data.images) if image.id == found.image), None)
+        picture = None if index is None else _opened(done.path(finding.split, data.images[index]))
+        if index is not None and picture is not None:
+            shown[found.code] = shown.get(found.code, 0) + 1
+            pictures.append(Picture(found.code, f"{finding.split}, {found.where}: {found.what}",
+                                    marked(picture, data, index, found)))
+    return pictures
+
+
+def of_twins(done: Examination) -> list[Picture]:
+    """The first pairs of pictures that are there twice, side by side."""
+    shown: dict[str, int] = {}
+    pictures = []
+    for code, first, second in done.twins:
+        pair = [_opened(first), _opened(second)]
+        if first != second and shown.get(code, 0) < EACH and pair[0] is not None and pair[1] is not None:
+            shown[code] = shown.get(code, 0) + 1
+            pictures.append(Picture(code, f"{first.name} and {second.name}", side_by_side(pair[0], pair[1])))
+    return pictures
+
+
+def drawn(picture: Image.Image, data: Annotations, index: int) -> Image.Image:
+    """A picture as small as the page needs, with the boxes of that image."""
+    factor = min(1.0, LONGEST / max(picture.size))
+    size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
+    return draw(picture.resize(size, Image.Resampling.LANCZOS), scaled(annotated(data, index), factor))
+
+
+def marked(picture: Image.Image, data: Annotations, index: int, found: Problem) -> Image.Image:
+    """A picture with its boxes and the one that a finding is about, as far as it reaches past the edge."""
+    canvas = drawn(picture, data, index)
+    if found.box is None:
+        return canvas
+    factor = canvas.width / picture.width
+    x, y, width, height = (side * factor for side in found.box)
+    left, top, right, bottom = min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)
+    room = round(MARGIN * max(canvas.size))
+    if left < -1 or top < -1 or right > canvas.width + 1 or bottom > canvas.height + 1:
+        wide = Image.new("RGB", (canvas.width + 2 * room, canvas.height + 2 * room), "#8a8f98")
+        wide.paste(canvas, (room, room))
+        canvas, left, top, right, bottom = wide, left + room, top + room, right + room, bottom + room
+    corners = [_within(left, canvas.width), _within(top, canvas.height),
+               _within(right, canvas.width), _within(bottom, canvas.height)]
+    ImageDraw.Draw(canvas).rectangle(corners, outline=MARK, width=4)
+    return canvas
+
+
+def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
+    """Two pictures of one height."""
+    height = min(LONGEST // 2, max(first.height, second.height))
+    pair = [each.resize((max(1, round(each.width * height / each.height)), height), Image.Resampling.LANCZOS)
+            for each in (first, second)]
+    canvas = Image.new("RGB", (pair[0].width + pair[1].width + 8, height), "#8a8f98")
+    canvas.paste(pair[0], (0, 0))
+    canvas.paste(pair[1], (pair[0].width + 8, 0))
+    return canvas
+
+
+def _opened(path: Path) -> Image.Image | None:
+    try:
+        return read_image(path)
+    except DataError:  # told among the findings
+        return None
+
+
+def _within(value: float, length: int) -> float:
+    """A coordinate that can be drawn, however far away the true one is."""
+    return min(max(value, 0.0), length - 1.0)
+
