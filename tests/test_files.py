@@ -47,6 +47,23 @@ def test_a_failed_write_leaves_the_old_file_and_is_told(tmp_path, error):
     assert path.read_text() == "old" and list(tmp_path.iterdir()) == [path]
 
 
+def test_a_full_disk_is_told_with_what_is_needed_and_what_is_free(tmp_path):
+    full = OSError(28, "No space left on device")
+    for size, needed in ((5_000_000, "5.0 MB"), (None, "more than 4 bytes")):
+        with pytest.raises(UsageError, match=rf"written: No space left on device \({needed} needed, [\d.]+ MB free\)$"):
+            replace_file(tmp_path / "file", half(full), size=size)
+
+
+def test_the_old_file_may_be_kept_under_another_name(tmp_path):
+    path, before = tmp_path / "file", tmp_path / "before"
+    for text in ("one", "two", "three"):
+        replace_file(path, lambda new, text=text: new.write_text(text), keep=before)
+    assert (path.read_text(), before.read_text()) == ("three", "two")
+    with pytest.raises(UsageError):
+        replace_file(path, half(RuntimeError("write failed")), keep=before)
+    assert (path.read_text(), before.read_text()) == ("three", "two")
+
+
 def test_a_failed_first_write_leaves_nothing(tmp_path):
     with pytest.raises(UsageError, match=r"could not be written: write failed$"):
         replace_file(tmp_path / "file", half(RuntimeError("write failed")))

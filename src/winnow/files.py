@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +12,9 @@ from pathlib import Path
 from safetensors import SafetensorError
 
 from .errors import UsageError
+from .progress import megabytes
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, one's share of it, or what a file may be
 
 
 def check_free(path: Path) -> None:
@@ -21,10 +26,18 @@ def check_free(path: Path) -> None:
         raise UsageError(f"{path} can't be written: {above} is a file, not a folder")
 
 
-def replace_file(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a new file, then put it in the place of `path` at once.
+def replace_file(path: Path, write: Callable[[Path], object], *, keep: Path | None = None,
+                 size: int | None = None) -> None:
+    """Let `write` fill a new file, then put it in the place of `path` at once; the disk has it when this returns.
 
     A crash or a full disk leaves the old file as it was. Raises UsageError where the new one can't be written.
+
+    Args:
+        path: of the file.
+        write: gets the path of the new file.
+        keep: what the old file is called from now on, once the new one is whole; without it the old one goes.
+        size: of the new file in bytes, where that is known: it is told when the disk is full.
+
     """
     new = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
@@ -35,10 +48,51 @@ def replace_file(path: Path, write: Callable[[Path], object]) -> None:
         new.chmod(mode)
         with new.open("rb+") as file:
             os.fsync(file.fileno())
+        if keep is not None and path.exists():
+            path.replace(keep)
         new.replace(path)
+        _sync_folder(path.parent)
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
+        written = new.stat().st_size if new.exists() else 0
+        why = _reason(error, new)
+        new.unlink(missing_ok=True)
         kept = "; the file that was there is unharmed" if path.exists() else ""
-        raise UsageError(f"{path} could not be written: {error}{kept}") from error
+        raise UsageError(f"{path} could not be written: {_told(why, path, size, written)}{kept}") from error
     finally:
         with suppress(OSError):  # where the folder could not be made, there is nothing to remove
             new.unlink(missing_ok=True)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Remove what writers left behind that were killed; nobody else may be writing there."""
+    for path in folder.glob(".*.new"):
+        path.unlink(missing_ok=True)
+
+
+def _sync_folder(folder: Path) -> None:
+    """A file's new name is safe from a power cut when its folder is on the disk."""
+    with suppress(OSError):  # Windows does not open folders
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: Exception, file: Path) -> Exception:
+    """Why a file could not be written; torch does not say, so a little more is written to see."""
+    if not isinstance(error, OSError) and file.exists():
+        try:
+            with file.open("ab", buffering=0) as end:
+                end.write(bytes(1 << 20))
+        except OSError as reason:
+            return reason
+    return error
+
+
+def _told(why: Exception, path: Path, size: int | None, written: int) -> str:
+    """The reason in words; where it is space, with what the file takes and what the disk has without it."""
+    if not isinstance(why, OSError) or why.errno not in FULL:
+        return str(why)
+    needed = megabytes(size) if size and size > written else f"more than {megabytes(written)}"
+    return f"{why.strerror} ({needed} needed, {megabytes(shutil.disk_usage(path.parent).free)} free)"

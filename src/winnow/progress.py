@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from types import TracebackType
 
 from rich.console import Console
@@ -18,6 +19,8 @@ from rich.progress import (
 )
 from rich.progress import Progress as Bar
 
+Note = str | Callable[[], str]
+GLANCE = 0.5  # seconds between looks at how it goes, where it costs something to know
 console = Console(highlight=False, soft_wrap=True)  # lines of a log are as long as they are
 
 
@@ -26,7 +29,8 @@ class Progress:
 
     def __init__(self, what: str, total: int, *, every: float = 15.0, start: int = 0):
         self.what, self.total, self.every = what, total, every
-        self.start, self.done, self.note = start, start, ""
+        self.start, self.done = start, start
+        self.note: Note = ""
         self.began = self.told = time.monotonic()
         self.bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), *self._columns(),
                        TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
@@ -44,11 +48,14 @@ class Progress:
         if not console.is_terminal and kind is None and self.done > self.start:
             self._tell()
 
-    def advance(self, note: str | None = None, steps: int = 1) -> None:
-        """One step more, or several, with a few words on how it goes."""
+    def advance(self, note: Note | None = None, steps: int = 1) -> None:
+        """One step more, or several, with a few words on how it goes, or a function that knows them if asked."""
         self.done += steps
         self.note = self.note if note is None else note
-        self.bar.update(self.task, completed=self.done, note=self.note)
+        self.bar.update(self.task, completed=self.done)
+        if console.is_terminal and (isinstance(note, str) or time.monotonic() - self.told > GLANCE):
+            self.told = time.monotonic()
+            self.bar.update(self.task, note=self._noted())
         if not console.is_terminal and time.monotonic() - self.told > self.every and self.done < self.total:
             self._tell()
 
@@ -57,11 +64,14 @@ class Progress:
         self.note = note
         self.bar.update(self.task, note=note)
 
+    def _noted(self) -> str:
+        return self.note if isinstance(self.note, str) else self.note()
+
     def _tell(self) -> None:
         self.told = time.monotonic()
         spent = self.told - self.began
         left = spent / max(self.done - self.start, 1) * (self.total - self.done)
-        console.print(f"{self.what} {self._amount(spent)}, {clock(spent)} gone, {clock(left)} left  {self.note}",
+        console.print(f"{self.what} {self._amount(spent)}, {clock(spent)} gone, {clock(left)} left  {self._noted()}",
                       markup=False)
 
     def _columns(self) -> tuple[ProgressColumn, ...]:

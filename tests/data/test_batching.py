@@ -143,3 +143,27 @@ def test_strict_data_stops_with_a_message_and_no_traceback(data, workers):
 def test_a_batch_size_below_one_is_refused(data):
     with pytest.raises(UsageError, match="at least 1, got 0"):
         loader(data, 0, train=True)
+
+
+def test_training_may_start_in_the_middle_of_an_epoch_and_reads_only_the_rest():
+    class Counted:
+        def __init__(self):
+            self.read = []
+
+        def __len__(self):
+            return 7
+
+        def __getitem__(self, index):
+            self.read.append(index)
+
+    for rank in (0, 1):
+        data = Counted()
+        batches = loader(data, 1, train=True, seed=3, rank=rank, world=2)
+        batches.set_epoch(2)
+        list(batches)
+        whole = list(data.read)
+        data.read.clear()
+        batches.set_epoch(2, done=3)
+        list(batches)
+        assert len(whole) == 4 and data.read == whole[3:]
+        assert len(batches) == 4  # of the whole epoch

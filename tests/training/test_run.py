@@ -71,28 +71,21 @@ def strict(line: str) -> dict:
 
 
 def test_each_epoch_is_one_line_of_json(folder):
-    folder.log({"epoch": 0, "total": 2.5})
-    folder.log({"epoch": 1, "total": 1.5, "AP": 0.25})
+    folder.write_history([{"epoch": 0, "total": 2.5}, {"epoch": 1, "total": 1.5, "AP": 0.25}])
     lines = folder.metrics_path.read_text().splitlines()
     assert [strict(line) for line in lines] == folder.history()
     assert folder.history() == [{"epoch": 0, "total": 2.5}, {"epoch": 1, "total": 1.5, "AP": 0.25}]
 
 
 def test_numbers_that_json_does_not_have_become_null(folder):
-    folder.log({"epoch": 0, "a": math.nan, "b": math.inf, "per_class": {"ring": {"AP": math.nan, "AP50": 0.5}}})
+    per_class = {"ring": {"AP": math.nan, "AP50": 0.5}}
+    folder.write_history([{"epoch": 0, "a": math.nan, "b": math.inf, "per_class": per_class}])
     (line,) = folder.metrics_path.read_text().splitlines()
     assert strict(line) == {"epoch": 0, "a": None, "b": None, "per_class": {"ring": {"AP": None, "AP50": 0.5}}}
 
 
-def test_epochs_that_will_be_run_again_are_dropped(folder):
-    for epoch in range(4):
-        folder.log({"epoch": epoch})
-    folder.keep_history_before(2)
-    assert [row["epoch"] for row in folder.history()] == [0, 1]
-
-
 def test_metrics_that_are_no_json_are_told(folder):
-    folder.log({"epoch": 0})
+    folder.write_history([{"epoch": 0}])
     folder.metrics_path.write_text(folder.metrics_path.read_text() + '{"epo')
     with pytest.raises(UsageError, match=r"metrics\.jsonl is not one JSON object a line"):
         folder.history()
@@ -111,7 +104,7 @@ def test_a_run_that_was_stopped_in_its_first_epoch_has_not_begun(folder):
 
 
 def test_a_run_whose_state_is_gone_is_not_started_over(folder):
-    folder.log({"epoch": 0})
+    folder.write_history([{"epoch": 0}])
     with pytest.raises(UsageError, match=r"no state\.pt to go on from; .* --init .*last\.safetensors"):
         folder.begun()
 
@@ -124,12 +117,44 @@ class Stranger:
     lambda path: path.write_bytes(b""), lambda path: path.write_bytes(b"no state at all"),
     lambda path: path.write_bytes(path.read_bytes()[:200]), lambda path: torch.save({"epoch": Stranger()}, path),
 ], ids=["empty", "text", "cut off", "objects"])
-def test_a_broken_state_is_told_and_never_executed(folder, spoil):
+def test_a_broken_state_is_told_and_never_executed(folder, spoil, capsys):
     folder.save_state({"epoch": 3, "weights": torch.zeros(100)})
     spoil(folder.state_path)
-    with pytest.raises(UsageError, match=r"state\.pt can't be read \(.+\); .* --init .*last\.safetensors") as error:
+    with pytest.raises(UsageError, match=r"state\.pt can't be read, nor .* --init .*last\.safetensors") as error:
         folder.load_state()
     assert "\n" not in str(error.value)
+    assert "state.pt is damaged" in capsys.readouterr().out
+
+
+def test_a_bit_that_changed_is_noticed_and_the_state_before_is_used(folder, capsys):
+    for epoch in (1, 2):
+        folder.save_state({"epoch": epoch, "weights": torch.full((1000,), float(epoch))})
+    whole = bytearray(folder.state_path.read_bytes())
+    place = whole.index(torch.full((1000,), 2.0).numpy().tobytes()) + 2000
+    whole[place] ^= 1
+    folder.state_path.write_bytes(whole)
+    assert folder.load_state()["epoch"] == 1
+    said = capsys.readouterr().out
+    assert "does not have its checksum" in said and "going on from the state before, state-previous.pt" in said
+    folder.save_state({"epoch": 3})  # does not push the whole one out
+    assert folder.load_state()["epoch"] == 3
+    folder.state_path.write_bytes(b"")
+    assert folder.load_state()["epoch"] == 1
+
+
+def test_a_kill_between_two_names_leaves_the_state_before(folder):
+    folder.save_state({"epoch": 1})
+    folder.state_path.replace(folder.previous_path)
+    assert folder.begun() and folder.load_state()["epoch"] == 1
+
+
+def test_what_a_killed_writer_left_is_removed(folder):
+    folder.start(CONFIG)
+    folder.last.parent.mkdir()
+    for left in (folder.root / ".state.pt.17.new", folder.last.parent / ".last.safetensors.17.new"):
+        left.touch()
+    folder.remove_unfinished()
+    assert [path.name for path in folder.root.rglob("*") if path.is_file()] == ["config.json"]
 
 
 def test_a_recipe_is_part_of_the_config():

@@ -84,7 +84,7 @@ def test_a_failed_write_leaves_the_old_file_and_no_other(saved: Path) -> None:
         new.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UsageError, match="No space left on device; the file that was there is unharmed"):
+    with pytest.raises(UsageError, match=r"No space left on device \(.+ free\); the file that was there is unharmed"):
         checkpoints.replace_file(saved, fill_the_disk)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -81,7 +82,7 @@ class Order(Sampler[Draw]):
         self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
         self.batch = min(batch, -(-length // world))  # images of each process and step
         self.steps = max(1, length // max(1, world * self.batch))
-        self.epoch = 0
+        self.epoch = self.start = 0  # of which, and after how many steps, the next pass is
 
     def __len__(self) -> int:
         """In training full batches, or the only one, whose surplus repeats images; in evaluation each image once."""
@@ -98,7 +99,7 @@ class Order(Sampler[Draw]):
         indices = indices.repeat(self.world)[:total]
         seeds = torch.randint(2**62, (total,), generator=generator)
         draws = torch.stack([indices, seeds], 1).view(self.steps, self.world, self.batch, 2)
-        return (tuple(draw) for draw in draws[:, self.rank].flatten(0, 1).tolist())
+        return (tuple(draw) for draw in draws[self.start:, self.rank].flatten(0, 1).tolist())
 
 
 class Loader(DataLoader[Any]):
@@ -110,13 +111,16 @@ class Loader(DataLoader[Any]):
     def __init__(self, dataset: Examples, order: Order, batch_size: int, workers: int) -> None:
         # DataLoader draws a seed for its workers; a generator of its own keeps that from moving torch's.
         super().__init__(_Seeded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
-                         persistent_workers=workers > 0,
+                         persistent_workers=workers > 0, worker_init_fn=_leave_signals,
                          generator=torch.Generator().manual_seed(order.seed))
         self.order = order
 
-    def set_epoch(self, epoch: int) -> None:
-        """Say which epoch the next pass over the data is; without it every pass is the same."""
-        self.order.epoch = epoch
+    def set_epoch(self, epoch: int, done: int = 0) -> None:
+        """Say which epoch the next pass over the data is, and how many of its batches are behind; they are not read.
+
+        Without it every pass is the same. Only training starts in the middle.
+        """
+        self.order.epoch, self.order.start = epoch, done
 
     def __iter__(self) -> Iterator[Loaded]:  # type: ignore[override]
         for loaded in super().__iter__():
@@ -127,6 +131,13 @@ class Loader(DataLoader[Any]):
                     del loaded  # else the error and this frame keep each other alive, and with them the workers
             if loaded is not None:
                 yield loaded
+
+
+def _leave_signals(_: int) -> None:
+    """Signals that stop a run reach its workers too; they go on until it has no more work for them."""
+    for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 class _Seeded(Dataset["Example | DataError | None"]):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,11 +12,12 @@ from ..errors import UsageError
 from ..evaluation.validate import Evaluation, validate
 from ..progress import Progress, clock, console
 from ..structures import Batch, Output, Target
-from .meter import Meter, how_it_goes, shown
+from .meter import Meter, shown
 from .run import RunConfig, RunFolder
 from .safety import finite
 from .setup import seed_all, set_up, tell_damage
-from .state import resumable, save
+from .state import resumable, save_results, save_state, save_when_due
+from .stopping import Stopping
 from .summary import summarise
 from .trainer import Trainer
 
@@ -25,44 +25,47 @@ from .trainer import Trainer
 def train(config: RunConfig, *, resume: bool = False, title: str | None = None) -> RunFolder:
     """Run a recipe to its end, or go on with a run that was stopped; then write its page, under a title."""
     trainer = set_up(config, resume=resume)
-    recipe, folder = trainer.config.recipe, trainer.folder
-    total = recipe.epochs * len(trainer.train)
-    with resumable(trainer), Progress("training", total, start=trainer.epoch * len(trainer.train)) as progress:
-        for epoch in range(trainer.epoch, recipe.epochs):
-            began, meter = time.monotonic(), Meter()
-            seed_all(recipe, epoch + 1)
-            trainer.train.set_epoch(epoch)
-            trainer.model.train()
-            for step, (batch, targets, _) in enumerate(trainer.train, start=1):
-                wanted = [target.to(trainer.accelerator.device) for target in targets]
-                update = step % recipe.accumulate == 0 or step == len(trainer.train)
-                with nullcontext() if update else trainer.accelerator.no_sync(trainer.model):
+    with resumable(trainer), Stopping(trainer.accelerator) as stopping:
+        learn(trainer, stopping)
+        with stopping.at_once():
+            conclude(trainer, title)
+    return trainer.folder
+
+
+def learn(trainer: Trainer, stopping: Stopping) -> None:
+    """All epochs that are left."""
+    recipe, accelerator = trainer.config.recipe, trainer.accelerator
+    with Progress("training", recipe.epochs * len(trainer.train), start=trainer.done) as progress:
+        while trainer.epoch < recipe.epochs:
+            begin_epoch(trainer)
+            for batch, targets, _ in trainer.meter.timed(trainer.train):
+                wanted = [target.to(accelerator.device) for target in targets]
+                with nullcontext() if trainer.updating else accelerator.no_sync(trainer.model):
                     losses = trainer.detector.criterion(forward(trainer, batch, wanted), wanted)
-                    trainer.accelerator.backward(finite(losses) / recipe.accumulate)
-                if update:
-                    trainer.accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip or math.inf)
+                    accelerator.backward(finite(losses) / recipe.accumulate)
+                if updated := trainer.updating:
+                    accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip or math.inf)
                     trainer.optimizer.step()
                     trainer.schedule.step()
                     trainer.optimizer.zero_grad()
                     update_average(trainer)
-                meter.add(losses)
-                progress.advance(how_it_goes(trainer, meter))
-            trainer.epoch = epoch + 1
-            row: dict[str, Any] = {"epoch": epoch, "seconds": time.monotonic() - began,
-                                   "lr": trainer.schedule.get_last_lr()[0], **meter.means()}
-            if trainer.epoch % recipe.evaluate_every == 0 or trainer.epoch == recipe.epochs:
-                metrics = evaluate(trainer).metrics
-                row |= metrics.as_dict()
-                console.print(f"epoch {trainer.epoch}/{recipe.epochs}  loss {row['total']:.2f}  "
-                              f"AP {shown(metrics.AP)}  AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
-            save(trainer, row)
-            progress.say(how_it_goes(trainer, meter))
-    for data in (trainer.train_data, trainer.val):
-        tell_damage(data)
-    if trainer.accelerator.is_main_process:
-        title = title or f"{trainer.config.model} on {Path(trainer.config.data).resolve().name}"
-        console.print(f"look at it: {summarise(folder, title=title)}", markup=False)
-    return folder
+                trainer.count_step(losses)
+                progress.advance(trainer.how_it_goes)
+                if updated:
+                    save_when_due(trainer, stopping)
+            trainer.end_epoch(metrics_of_epoch(trainer, stopping))
+            save_state(trainer)
+            save_results(trainer)
+            progress.say(trainer.how_it_goes())
+
+
+def begin_epoch(trainer: Trainer) -> None:
+    """Turn to the next epoch, or to what is left of one that was stopped."""
+    if not trainer.step:
+        seed_all(trainer.config.recipe, trainer.epoch + 1)
+        trainer.meter = Meter()
+    trainer.train.set_epoch(trainer.epoch, trainer.step)
+    trainer.model.train()
 
 
 def forward(trainer: Trainer, batch: Batch, wanted: Sequence[Target]) -> Output:
@@ -81,8 +84,31 @@ def update_average(trainer: Trainer) -> None:
         trainer.average.update_parameters(trainer.detector)
 
 
+def metrics_of_epoch(trainer: Trainer, stopping: Stopping) -> dict[str, Any]:
+    """The epoch's losses and rates, and where it is time to, how good the weights are on the validation split."""
+    recipe, epoch = trainer.config.recipe, trainer.epoch + 1
+    row: dict[str, Any] = {"epoch": trainer.epoch, "lr": trainer.schedule.get_last_lr()[0], **trainer.meter.row()}
+    if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
+        save_state(trainer)  # evaluating takes its time, and may be what fails
+        with stopping.at_once():
+            metrics = evaluate(trainer).metrics
+        row |= metrics.as_dict()
+        console.print(f"epoch {epoch}/{recipe.epochs}  loss {row['total']:.2f}  AP {shown(metrics.AP)}  "
+                      f"AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
+    return row
+
+
 def evaluate(trainer: Trainer) -> Evaluation:
     """What the weights find on the validation split, and how good that is."""
     recipe = trainer.config.recipe
     return validate(trainer.evaluated.eval(), trainer.val, batch_size=recipe.batch_size,
                     device=trainer.accelerator.device)
+
+
+def conclude(trainer: Trainer, title: str | None) -> None:
+    """Say what turned out on the way, and write the page."""
+    for data in (trainer.train_data, trainer.val):
+        tell_damage(data)
+    if trainer.accelerator.is_main_process:
+        title = title or f"{trainer.config.model} on {Path(trainer.config.data).resolve().name}"
+        console.print(f"look at it: {summarise(trainer.folder, title=title)}", markup=False)

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any, TypeVar
 
+import torch
+
+from ..bench.machine import own_memory
 from ..losses import Losses
-from .trainer import Trainer
+
+PARTS = ("class", "box", "overlap")  # of the losses of every stage
+Value = TypeVar("Value")
 
 
 class Meter:
-    """Means of the losses over an epoch; they are added up on the device, without waiting for it.
+    """Means of the losses over an epoch, added up on the device without waiting for it, and where its time went.
 
     Steps in which one is undefined, such as the share of the attention on a level that got none, do not count for it.
     """
@@ -18,6 +25,7 @@ class Meter:
     def __init__(self) -> None:
         self.sums: dict[str, Any] = {}
         self.steps: dict[str, Any] = {}
+        self.seconds = self.waiting = 0.0  # spent on the epoch, and of it on waiting for data
 
     def add(self, losses: Losses) -> None:
         """Count one step."""
@@ -28,17 +36,52 @@ class Meter:
 
     def mean(self, name: str) -> float:
         """The mean of one of them so far; nan if it was never defined."""
-        return float(self.sums[name] / self.steps[name])
+        return float(self.sums[name] / self.steps[name]) if name in self.sums else math.nan
 
     def means(self) -> dict[str, float]:
         """All means so far."""
         return {name: self.mean(name) for name in self.sums}
 
+    def timed(self, batches: Iterable[Value]) -> Iterator[Value]:
+        """The same batches; what is spent on waiting for them and on what is done with them is added up."""
+        began = time.monotonic()
+        for batch in batches:
+            came = time.monotonic()
+            yield batch
+            done = time.monotonic()
+            self.waiting += came - began
+            self.seconds += done - began
+            began = done
 
-def how_it_goes(trainer: Trainer, meter: Meter) -> str:
-    """The epoch's loss so far, and the best AP once there is one."""
-    best = f"  best AP {trainer.best:.3f}" if trainer.best >= 0 else ""
-    return f"loss {meter.mean('total'):.2f}{best}"
+    def as_dict(self) -> dict[str, Any]:
+        """All it knows, as plain data and tensors."""
+        return dict(vars(self))
+
+    @classmethod
+    def from_dict(cls, plain: dict[str, Any]) -> Meter:
+        """The meter that `as_dict` described."""
+        meter = cls()
+        vars(meter).update(plain)
+        return meter
+
+    def row(self) -> dict[str, float]:
+        """Where the time went, waiting as a share of it, and all means."""
+        return {"seconds": self.seconds, "waiting": self.waiting / max(self.seconds, 1e-9), **self.means()}
+
+    def lines(self) -> tuple[str, str]:
+        """The loss so far with its parts over all stages, and the share of the time that went into waiting for data."""
+        parts = [(part, sum(self.mean(name) for name in self.sums if name.endswith(f".{part}"))) for part in PARTS]
+        of = ", ".join(f"{part} {value:.2f}" for part, value in parts if value)
+        return (f"loss {self.mean('total'):.2f}" + (f" ({of})" if of else ""),
+                f"{self.waiting / max(self.seconds, 1e-9):.0%} waiting for data")
+
+
+def peak_memory(device: torch.device) -> str:
+    """The most memory so far, of the device or else of this process, in words; empty where nobody knows."""
+    if device.type == "cuda":
+        return f"{torch.cuda.max_memory_allocated(device) / 1e9:.1f} GB on the GPU"
+    megabytes = own_memory("VmHWM")
+    return f"{megabytes * 2**20 / 1e9:.1f} GB of memory" if megabytes else ""
 
 
 def shown(value: float | None) -> str:

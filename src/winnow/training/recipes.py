@@ -21,7 +21,7 @@ from ..errors import UsageError
 
 LEAST = {"epochs": 1, "batch_size": 1, "accumulate": 1, "reference_batch": 0, "lr": 0, "backbone_lr": 0,
          "offsets_lr": 0, "weight_decay": 0, "drop_epoch": 0, "warmup": 0, "clip": 0, "ema": 0, "size": 1, "longest": 1,
-         "evaluate_every": 1, "seed": 0}
+         "evaluate_every": 1, "save_every": 0, "seed": 0}
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,7 @@ class Recipe:
     longest: int = 1333
     augmentation: Literal["reference", "flip", "light", "small"] = "reference"
     evaluate_every: int = 1             # epochs
+    save_every: float = 10.0            # minutes between states within an epoch; its end is always saved
     seed: int = 42
 
     def __post_init__(self) -> None:

@@ -3,13 +3,17 @@
     config.json              what was asked for
     metrics.jsonl            one line for each epoch
     weights/best.safetensors  weights/last.safetensors
-    state.pt                 optimizer, schedule, averaged weights
+    state.pt                 all that the run holds: what --resume goes on from
+    state-previous.pt        the one before, in case the last one is damaged
+
+The state is the truth; metrics and weights follow from it, and are written again when a run goes on.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -18,7 +22,8 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..files import check_free, replace_file
+from ..files import check_free, remove_unfinished, replace_file
+from ..progress import console
 from .recipes import Recipe
 
 
@@ -53,8 +58,8 @@ class RunFolder:
 
     def __init__(self, root: Path):
         self.root = root
-        self.config_path, self.metrics_path, self.state_path = (
-            root / name for name in ("config.json", "metrics.jsonl", "state.pt"))
+        self.config_path, self.metrics_path, self.state_path, self.previous_path = (
+            root / name for name in ("config.json", "metrics.jsonl", "state.pt", "state-previous.pt"))
         self.best, self.last = (root / "weights" / f"{name}.safetensors" for name in ("best", "last"))
         self.report = root / "report.html"
 
@@ -78,10 +83,6 @@ class RunFolder:
         except (KeyError, TypeError, ValueError) as error:
             raise UsageError(f"{self.config_path} does not describe a run of this version: {error!r}") from error
 
-    def log(self, row: Mapping[str, Any]) -> None:
-        """Add one epoch's metrics; what is not finite becomes null, as JSON has no word for it."""
-        self._write([*self.history(), row])
-
     def history(self) -> list[dict[str, Any]]:
         """The metrics of all epochs so far."""
         if not self.metrics_path.is_file():
@@ -91,34 +92,77 @@ class RunFolder:
         except ValueError as error:
             raise UsageError(f"{self.metrics_path} is not one JSON object a line: {error}") from error
 
-    def keep_history_before(self, epoch: int) -> None:
-        """Drop the lines of epochs that will be run again."""
-        self._write([row for row in self.history() if row["epoch"] < epoch])
-
-    def _write(self, rows: Sequence[Mapping[str, Any]]) -> None:
-        """Replace the metrics as a whole, so that a stop leaves no half line."""
+    def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Replace the metrics as a whole; what is not finite becomes null, as JSON has no word for it."""
         text = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
         replace_file(self.metrics_path, lambda path: path.write_text(text))
 
     def begun(self) -> bool:
-        """Whether there is a state to go on from; a run that was stopped in its first epoch has none."""
-        if not self.state_path.is_file() and self.history():
+        """Whether there is a state to go on from; a run that was stopped before the first was saved has none."""
+        begun = any(path.is_file() for path in (self.state_path, self.previous_path))
+        if not begun and self.metrics_path.is_file():
             raise UsageError(f"{self.root} has finished epochs, but no state.pt to go on from; start a new run from "
                              f"its weights with --init {self.last}")
-        return self.state_path.is_file()
+        return begun
+
+    def remove_unfinished(self) -> None:
+        """Remove what a run left behind that was killed while it wrote."""
+        for folder in (self.root, self.last.parent):
+            remove_unfinished(folder)
 
     def save_state(self, state: Mapping[str, Any]) -> None:
-        """Replace the training state as a whole or not at all."""
-        replace_file(self.state_path, lambda path: torch.save(dict(state), path))
+        """Replace the training state as a whole or not at all; the one before stays as state-previous.pt."""
+        replace_file(self.state_path, lambda path: torch.save(dict(state), path), keep=self.previous_path,
+                     size=_size(state))
 
     def load_state(self) -> dict[str, Any]:
-        """The training state; nothing in the file is executed."""
-        try:
-            state: dict[str, Any] = torch.load(self.state_path, map_location="cpu", weights_only=True)
-        except Exception as error:  # a broken file fails in many ways
-            raise UsageError(f"{self.state_path} can't be read ({error!r:.150}); the weights are files of their "
-                             f"own: start a new run from them with --init {self.last}") from error
-        return state
+        """The last training state that is whole; nothing in the file is executed.
+
+        A damaged last one is told, and set aside so that it does not take the place of the one before.
+        """
+        broken: Exception | None = None
+        for path in (self.state_path, self.previous_path):
+            if not path.is_file():
+                continue
+            try:
+                state = _read_state(path)
+            except Exception as error:  # a broken file fails in many ways
+                broken = broken or error
+                console.print(f"{path} is damaged ({_first_line(error)})", style="yellow", markup=False)
+                continue
+            if broken:
+                aside = self.state_path.with_name("state-damaged.pt")
+                self.state_path.replace(aside)
+                console.print(f"going on from the state before, {path.name}; the damaged one is now {aside.name}",
+                              style="yellow", markup=False)
+            return state
+        raise UsageError(f"{self.state_path} can't be read, nor is there a whole state before it; weights are files of "
+                         f"their own: start a new run from them with --init {self.last}") from broken
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """A state whose every record has its checksum; torch writes them, but does not look."""
+    with zipfile.ZipFile(path) as records:
+        damaged = records.testzip()
+    if damaged:
+        raise ValueError(f"{damaged} does not have its checksum")
+    state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    return state
+
+
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no more is known'}"
+
+
+def _size(value: Any) -> int:
+    """Bytes of the tensors in plain data, about what they take in a file."""
+    if isinstance(value, torch.Tensor):
+        return value.nbytes
+    if isinstance(value, Mapping):
+        value = value.values()
+    elif not isinstance(value, list | tuple):
+        return 0
+    return sum(_size(each) for each in value)
 
 
 def _finite(value: Any) -> Any:

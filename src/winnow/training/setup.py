@@ -62,6 +62,8 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule,
                       make_average(detector, recipe), batches, train_set, val_set)
     tell(trainer)
+    if resume and accelerator.is_main_process:
+        folder.remove_unfinished()
     if begun:
         go_on(trainer)
     elif accelerator.is_main_process and not resume:

@@ -1,67 +1,131 @@
-"""What a run saves, and how it is taken up again."""
+"""What a run saves, and how it is taken up again.
+
+The state is saved first, as a whole, and is the truth. Weights and metrics are made from it, now and whenever the run
+goes on, so that a stop between two files does not part them.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from shlex import quote
 from typing import Any
 
+from accelerate.utils import gather_object
+
 from ..errors import UsageError
 from ..progress import console
 from ..weights import checkpoints
 from ..weights.checkpoints import Checkpoint
+from .meter import Meter
+from .rng import random_state, restore_random_state
+from .stopping import StoppedError, Stopping
 from .trainer import Trainer
 
 
-def save(trainer: Trainer, row: dict[str, Any]) -> None:
-    """Weights, the best so far, the state to go on from, and metrics."""
+def save_state(trainer: Trainer) -> None:
+    """Save all that the run holds. Every process calls it, and only between updates, so that no gradients are lost."""
+    state = snapshot(trainer)
+    if trainer.accelerator.is_main_process:
+        trainer.folder.save_state(state)
+    trainer.saved, trainer.saved_at = (trainer.epoch, trainer.step), time.monotonic()
+
+
+def save_results(trainer: Trainer) -> None:
+    """What users look at, from what the state holds after an epoch: its metrics, its weights, the best weights."""
     if not trainer.accelerator.is_main_process:
         return
-    recipe, folder = trainer.config.recipe, trainer.folder
+    folder, recipe, row = trainer.folder, trainer.config.recipe, trainer.history[-1]
     run = {"size": recipe.size, "longest": recipe.longest, "epoch": trainer.epoch, "model": trainer.config.model,
            "AP": row.get("AP"), "AP50": row.get("AP50")}
     settings = trainer.config.settings | {"classes": len(trainer.val.categories)}
     checkpoint = Checkpoint(trainer.evaluated, trainer.config.paper, settings, tuple(trainer.val.categories), run)
     checkpoints.save(folder.last, checkpoint)
-    if row.get("AP") is not None and row["AP"] > trainer.best:
-        trainer.best = row["AP"]
+    if trainer.best_epoch == trainer.epoch:
         checkpoints.save(folder.best, checkpoint)
-    folder.save_state({
-        "epoch": trainer.epoch, "best": trainer.best, "weights": trainer.detector.state_dict(),
-        "optimizer": trainer.optimizer.state_dict(), "schedule": trainer.schedule.state_dict(),
-        "average": None if trainer.average is None else trainer.average.state_dict(), "row": row,
-    })
-    folder.log(row)  # last: whoever sees the line may count on the state
+    folder.write_history(trainer.history)
+
+
+def save_when_due(trainer: Trainer, stopping: Stopping) -> None:
+    """After an update: save now and then, and save and leave where that was asked for, on all processes alike.
+
+    Raises StoppedError.
+    """
+    every = trainer.config.recipe.save_every * 60
+    stop, due = stopping.agreed(0 < every <= time.monotonic() - trainer.saved_at)
+    if stop or due:
+        save_state(trainer)
+    if stop:
+        raise StoppedError
+
+
+@contextmanager
+def resumable(trainer: Trainer) -> Iterator[None]:
+    """Tell whoever stops the run what is saved and how it goes on."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        config, (epoch, step) = trainer.config, trainer.saved
+        trainer.epoch, trainer.step = epoch, step
+        console.print(f"stopped; {trainer.where()} are saved, go on with: winnow train {quote(config.data)} "
+                      f"--out {quote(config.out)} --resume", markup=False)
+        raise
+
+
+def snapshot(trainer: Trainer) -> dict[str, Any]:
+    """The state as plain data and tensors, the same on all processes."""
+    scaler = trainer.accelerator.scaler
+    own = {"random": random_state(trainer.accelerator.device), "meter": trainer.meter.as_dict()}
+    return {
+        "weights": trainer.detector.state_dict(), "optimizer": trainer.optimizer.state_dict(),
+        "schedule": trainer.schedule.state_dict(),
+        "average": None if trainer.average is None else trainer.average.state_dict(),
+        "scaler": None if scaler is None else scaler.state_dict(),
+        "epoch": trainer.epoch, "step": trainer.step, "history": trainer.history,
+        "best": trainer.best, "best_epoch": trainer.best_epoch,
+        "processes": gather_object([own]), "images": len(trainer.train_data),
+    }
 
 
 def go_on(trainer: Trainer) -> None:
-    """Take up the state that the last finished epoch left."""
+    """Take up the last whole state, and write again what follows from it.
+
+    Raises UsageError where another number of processes or images would make another run of it.
+    """
     state = trainer.folder.load_state()
     try:
+        told = _differences(trainer, len(state["processes"]), state["images"])
+        if told:
+            raise UsageError(f"{trainer.folder.root} can't go on exactly: {told}")
+        own = state["processes"][trainer.accelerator.process_index]
         trainer.detector.load_state_dict(state["weights"])
         trainer.optimizer.load_state_dict(state["optimizer"])
         trainer.schedule.load_state_dict(state["schedule"])
         if trainer.average is not None:
             trainer.average.load_state_dict(state["average"])
-        trainer.epoch, trainer.best, row = state["epoch"], state["best"], state["row"]
+        if trainer.accelerator.scaler is not None:
+            trainer.accelerator.scaler.load_state_dict(state["scaler"])
+        trainer.epoch, trainer.step, trainer.history = state["epoch"], state["step"], state["history"]
+        trainer.best, trainer.best_epoch = state["best"], state["best_epoch"]
+        trainer.meter = Meter.from_dict(own["meter"])
+        restore_random_state(own["random"], trainer.accelerator.device)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{trainer.folder.state_path} does not fit this run ({error!r:.150}); "
                          f"was it started with other data, or by another version?") from error
-    if trainer.accelerator.is_main_process:
-        trainer.folder.keep_history_before(trainer.epoch - 1)
-        trainer.folder.log(row)  # a stop may have kept it from being written
-    console.print(f"going on after epoch {trainer.epoch} of {trainer.config.recipe.epochs}, "
-                  f"with the settings that the run was started with")
+    trainer.saved = trainer.epoch, trainer.step
+    if trainer.epoch and not trainer.step:
+        save_results(trainer)
+    console.print(f"going on after {trainer.where()}, with the settings that the run was started with")
 
 
-@contextmanager
-def resumable(trainer: Trainer) -> Iterator[None]:
-    """Tell whoever stops the run how it goes on."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        config = trainer.config
-        console.print(f"stopped; {trainer.epoch} of {config.recipe.epochs} epochs are saved, go on with: "
-                      f"winnow train {quote(config.data)} --out {quote(config.out)} --resume", markup=False)
-        raise
+def _differences(trainer: Trainer, processes: int, images: int) -> str:
+    """Why this start is another run than the one that was saved; empty if it is not."""
+    batch, now = trainer.config.recipe.batch_size, trainer.accelerator.num_processes
+    if processes != now:
+        return (f"it ran on {processes} processes with {batch} images each, and now there are {now}, which would "
+                f"change the batch; start {processes}, or a new run from its weights with --init {trainer.folder.last}")
+    if images != len(trainer.train_data):
+        return (f"it was trained on {images} images, and {trainer.config.data} now has {len(trainer.train_data)}; "
+                f"start a new run from its weights with --init {trainer.folder.last}")
+    return ""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
@@ -13,6 +14,8 @@ from torch.optim.swa_utils import AveragedModel
 from ..data.batching import Loader
 from ..data.coco import CocoData
 from ..interface import BaseDetector
+from ..losses import Losses
+from .meter import Meter, peak_memory
 from .run import RunConfig, RunFolder
 
 
@@ -31,11 +34,51 @@ class Trainer:
     train: Loader
     train_data: CocoData
     val: CocoData
-    epoch: int = 0
-    best: float = -1.0
+    epoch: int = 0              # finished ones
+    step: int = 0               # batches of the present epoch that are behind
+    meter: Meter = field(default_factory=Meter)                  # of the present epoch
+    history: list[dict[str, Any]] = field(default_factory=list)  # a row of metrics for each epoch
+    best: float = -1.0          # AP
+    best_epoch: int = 0         # after which it was
+    saved: tuple[int, int] = (0, 0)                              # epoch and step of the last state on the disk
+    saved_at: float = field(default_factory=time.monotonic)
 
     @property
     def evaluated(self) -> BaseDetector:
         """The weights that are evaluated and saved: the average where there is one."""
         module: Any = self.detector if self.average is None else self.average.module
         return module  # type: ignore[no-any-return]
+
+    @property
+    def updating(self) -> bool:
+        """Whether the step that is under way ends with an update; every epoch does."""
+        step = self.step + 1
+        return step % self.config.recipe.accumulate == 0 or step == len(self.train)
+
+    @property
+    def done(self) -> int:
+        """Steps of all epochs that are behind."""
+        return self.epoch * len(self.train) + self.step
+
+    def where(self) -> str:
+        """How far it is, in words."""
+        epochs, steps = self.config.recipe.epochs, len(self.train)
+        return f"{self.epoch} of {epochs} epochs" + (f" and {self.step} of {steps} steps" if self.step else "")
+
+    def how_it_goes(self) -> str:
+        """The epoch's losses so far, the best AP once there is one, waiting for data, and memory."""
+        best = f"best AP {self.best:.3f}" if self.best >= 0 else ""
+        loss, waiting = self.meter.lines()
+        return "  ".join(each for each in (loss, best, waiting, peak_memory(self.accelerator.device)) if each)
+
+    def count_step(self, losses: Losses) -> None:
+        """Count a step and its losses."""
+        self.meter.add(losses)
+        self.step += 1
+
+    def end_epoch(self, row: dict[str, Any]) -> None:
+        """Count an epoch and its metrics; the best AP so far is noted."""
+        self.history.append(row)
+        self.epoch, self.step = self.epoch + 1, 0
+        if row.get("AP") is not None and row["AP"] > self.best:
+            self.best, self.best_epoch = row["AP"], self.epoch

@@ -1,0 +1,72 @@
+"""How a run is stopped from outside: by Ctrl-C, by SIGTERM, or by SIGUSR1, as Slurm sends before it takes a machine.
+
+The first one lets the step come to its end and the state be saved. A second Ctrl-C leaves at once.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+
+from ..progress import console
+
+SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+
+
+class StoppedError(KeyboardInterrupt):
+    """The run was asked to stop, and what it did is saved. The command line leaves with exit code 130."""
+
+
+class Stopping:
+    """Listens for signals while the run goes. Use as a context, in the main thread; elsewhere nobody listens."""
+
+    def __init__(self, accelerator: Accelerator) -> None:
+        self.accelerator = accelerator
+        self.asked = ""        # the first signal's name
+        self.waiting = True    # for the end of a step; otherwise a signal stops at once
+        self._before: dict[int, Any] = {}
+
+    def __enter__(self) -> Stopping:
+        if threading.current_thread() is threading.main_thread():
+            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _hear(self, number: int, _: FrameType | None) -> None:
+        again, self.asked = bool(self.asked), signal.Signals(number).name
+        if not self.waiting:
+            raise StoppedError
+        if again and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        if not again:
+            console.print(f"{self.asked}: stopping after this step; Ctrl-C again leaves at once", markup=False)
+
+    @contextmanager
+    def at_once(self) -> Iterator[None]:
+        """For work after which nothing new would have to be saved: a signal does not wait for its end."""
+        if self.asked:  # between the last step and here
+            raise StoppedError
+        self.waiting = False
+        try:
+            yield
+        finally:
+            self.waiting = True
+
+    def agreed(self, *wishes: bool) -> tuple[bool, ...]:
+        """Whether to stop now, and whether any process has each wish: the same answers on all processes."""
+        own = (bool(self.asked), *wishes)
+        if self.accelerator.num_processes == 1:
+            return own
+        votes = torch.tensor(own, dtype=torch.int32, device=self.accelerator.device)
+        torch.distributed.all_reduce(votes, torch.distributed.ReduceOp.MAX)
+        return tuple(map(bool, votes.tolist()))
