@@ -33,13 +33,13 @@ def no_page(monkeypatch):
 
 
 @contextmanager
-def after(steps: int, do: Do) -> Iterator[None]:
-    """Do something when a run has taken so many steps, before it looks whether it should stop."""
+def after(number: int, do: Do) -> Iterator[None]:
+    """Do something when a run has taken that many steps, before it looks whether it should stop."""
     advance = loop.Progress.advance
 
-    def act(self, note=None):
-        advance(self, note)
-        if self.what == "training" and self.done == steps:
+    def act(self, note=None, steps=1):
+        advance(self, note, steps)
+        if self.what == "training" and self.done == number:
             do()
 
     with patch.object(loop.Progress, "advance", act):
