@@ -123,6 +123,8 @@ def val(data: Data,
 @app.command()
 def check(data: Data,
           out: Annotated[Path | None, typer.Option(help="HTML page; by default runs/check-DATA.html.")] = None,
+          fix: Annotated[Path | None, typer.Option(metavar="OUT", help="New folder for a repaired copy.")] = None,
+          link: Annotated[bool, typer.Option("--link", help="Hard links in that copy, no copied images.")] = False,
           fast: Annotated[bool, typer.Option("--fast", help="Open the pictures, but do not decode them.")] = False,
           json_file: JsonFile = None) -> None:
     """What is wrong with a data set, and what it looks like. Exit code 0 clean, 1 problems, 2 unusable."""
@@ -131,7 +133,7 @@ def check(data: Data,
 
     if json_file:
         check_free(json_file)
-    found, code = check_command(data, page=out, decode=not fast)
+    found, code = check_command(data, page=out, decode=not fast, fix=fix, link=link)
     if json_file:
         write_json(json_file, found)
     raise typer.Exit(code)

@@ -127,7 +127,7 @@ class _BoxReader:
         else:
             record = self.images[self.places[image]]
             place = f"{where} of image {image} ({record.file_name})"
-            box = _usable_box(entry.get("bbox"), record, place, self.problems)
+            box = usable_box(entry.get("bbox"), record, place, self.problems)
             if box is not None:
                 area = _usable_area(entry.get("area"), box, place, self.problems)
                 return _Usable(self.met, self.places[image], self.labels[category], box, area, crowd != 0)
@@ -149,7 +149,7 @@ class _BoxReader:
         )
 
 
-def _usable_box(raw: Any, image: ImageRecord, where: str,
+def usable_box(raw: Any, image: ImageRecord, where: str,
                 problems: Problems) -> tuple[float, float, float, float] | None:
     """The box as annotated, or cut at the image's edge if it reaches further than SLACK; None if nothing is left."""
     if not isinstance(raw, list) or len(raw) != 4 or not all(is_number(value) for value in raw):

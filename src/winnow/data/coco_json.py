@@ -32,8 +32,8 @@ class CocoFile:
                         entries=lambda _: _entries(lists["annotations"], problems))
 
 
-def read_lists(path: Path) -> dict[str, list[Any]]:
-    """What stands under "images", "annotations" and "categories", unchecked; an error says what the file is instead."""
+def read_lists(path: Path) -> dict[str, Any]:
+    """The file, which has lists of "images", "annotations" and "categories"; an error says what it is instead."""
     content = _parse(path)
     if isinstance(content, list):
         if content and isinstance(content[0], dict) and "score" in content[0]:
@@ -47,7 +47,7 @@ def read_lists(path: Path) -> dict[str, list[Any]]:
     if missing:
         what = f"no list under the key {' and '.join(f'{key!r}' for key in missing)}"
         raise UnusableError(problem("key-missing", str(path), what))
-    return {key: content[key] for key in keys}
+    return content
 
 
 def _parse(path: Path) -> Any:

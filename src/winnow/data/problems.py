@@ -89,7 +89,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "alike-across-splits": ("warning", "look at both; evaluating on what was trained on flatters"),
     "duplicate-file": ("warning", "one image counts as often as it is there; keep one"),
     "duplicate-box": ("warning", "one object needs one box; remove the other"),
-    "box-two-classes": ("warning", "decide for one class, or make sure that both are meant"),
+    "box-two-classes": ("note", "decide for one class, or make sure that both are meant"),
     "categories-differ": ("warning", "use the same ids and names in every split; here the name decides"),
     "class-never-trained": ("warning", "no model can learn it; add examples to train or remove it"),
     "class-not-evaluated": ("note", "its AP stays undefined; add examples to the held-out split"),

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from winnow.data.problems import KINDS, Problem, UnusableError
+from winnow.errors import UsageError
 from winnow.files import check_free
 from winnow.progress import console, counted
 
 from .examination import Examination, Finding, examine
+from .repair import check_new, repair
 from .statistics import summary
 
 SHOWN = 3  # findings of a kind on the screen
@@ -20,20 +23,28 @@ COLOURS = {"error": "red", "warning": "yellow", "note": "dim"}
 CODES = {"clean": 0, "problems": 1, "unusable": 2}  # exit codes
 
 
-def check_command(root: Path, *, page: Path | None = None, decode: bool = True) -> tuple[dict[str, Any], int]:
+def check_command(root: Path, *, page: Path | None = None, decode: bool = True, fix: Path | None = None,
+                  link: bool = False) -> tuple[dict[str, Any], int]:
     """Examine a data set, tell what was found, draw it: what the JSON file holds, and the exit code.
 
     Args:
         root: as every DATA.
         page: the HTML file; by default one below runs/, named after the data.
         decode: decode every picture, which takes a few milliseconds each.
+        fix: a new folder for a repaired copy; the exit code is then that of the copy.
+        link: whether the copy's images share their bytes with the source's.
 
     Raises:
-        UsageError: if there is no data set, or the page can't be written.
+        UsageError: if there is no data set, or the page or the copy can't be written.
+        DataError: if nothing could be saved into a copy.
 
     """
     page = page or default_page(root)
     check_free(page)
+    if fix:
+        if not decode:
+            raise UsageError("--fix leaves damaged pictures out, so it needs every one decoded; leave out --fast")
+        check_new(fix, root)
     try:
         done = examine(root, decode=decode)
     except UnusableError as error:
@@ -44,7 +55,27 @@ def check_command(root: Path, *, page: Path | None = None, decode: bool = True) 
         from .page import draw  # noqa: PLC0415  (drawing libraries take a second to load)
 
         console.print(f"look at it: {draw(done, page)}", markup=False)
-    return {"problems": [each.as_dict() for each in done.findings], "summary": summary(done)}, CODES[done.verdict]
+    found = {"problems": [each.as_dict() for each in done.findings], "summary": summary(done)}
+    if not fix or not done.splits:
+        return found, CODES[done.verdict]
+    again = fixed(done, fix, link=link)
+    return found | {"fixed": {"data": str(again.folder.root), "verdict": again.verdict}}, CODES[again.verdict]
+
+
+def fixed(done: Examination, out: Path, *, link: bool) -> Examination:
+    """Write a repaired copy, say what was changed and what is left to do, and examine it."""
+    copy = repair(done, out, link=link)
+    by_code = Counter((each["code"], each["change"]) for each in copy.changes)
+    for (code, change), count in by_code.items():
+        console.print(f"changed {code} x{count}: {change}", style="green", markup=False)
+    for each in copy.left[:SHOWN]:
+        console.print(f"left for you: {each.problem.code}, {each.as_dict()['where']}", style="yellow", markup=False)
+    if len(copy.left) > SHOWN:
+        console.print(f"left for you: and {len(copy.left) - SHOWN} more", style="yellow", markup=False)
+    again = examine(copy.data, decode=False)
+    console.print(f"{copy.data} is the repaired copy ({again.verdict}); {out / 'changes.json'} lists "
+                  f"{counted(len(copy.changes), 'change')}", markup=False)
+    return again
 
 
 def default_page(root: Path) -> Path:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from winnow.data.annotations import Annotations, read_annotations
 from winnow.data.folders import DataFolder, SplitSource, find_data
@@ -36,6 +36,15 @@ class Finding:
         return {"code": found.code, "severity": found.severity, "where": where, "what": found.what, "hint": found.hint}
 
 
+@dataclass(frozen=True)
+class Twin:
+    """Two pictures that are one."""
+
+    code: str
+    splits: tuple[str, str]
+    paths: tuple[Path, Path]
+
+
 @dataclass
 class Examination:
     """A data set and what was found."""
@@ -45,7 +54,7 @@ class Examination:
     problems: dict[str, Problems] = field(default_factory=dict)   # by split; "" is about all
     unusable: dict[str, Problem] = field(default_factory=dict)    # why a split can't be loaded
     looks: dict[Path, Look] = field(default_factory=dict)         # at pictures, by path
-    twins: list[tuple[str, Path, Path]] = field(default_factory=list)  # code, and two pictures that are one
+    twins: list[Twin] = field(default_factory=list)
 
     @property
     def findings(self) -> list[Finding]:
@@ -141,24 +150,31 @@ def _twins(done: Examination, problems: Problems) -> None:
     for split, data in done.splits.items():
         for image in data.images:
             homes.setdefault(done.path(split, image), []).append(split)
-    for path, splits in homes.items():
-        if len(set(splits)) > 1:
-            _twin(done, problems, "duplicate-across-splits", (path, path), splits[:2], "the very same file")
+    for path, here in homes.items():
+        for split in here[:-1]:
+            if split != here[-1]:
+                _twin(done, problems, "duplicate-across-splits", (split, here[-1]), (path, path), "the same file")
     known = set()
     for first, *others in same_bytes(homes):
         for other in others:
             known.add((first, other))
-            apart = next(((a, b) for a in homes[first] for b in homes[other] if a != b), None)
-            _twin(done, problems, "duplicate-across-splits" if apart else "duplicate-file", (first, other),
-                  apart or (homes[first][0], homes[other][0]), "the same bytes")
+            splits = _apart(homes[first], homes[other])
+            code = "duplicate-file" if splits[0] == splits[1] else "duplicate-across-splits"
+            _twin(done, problems, code, splits, (first, other), "the same bytes")
     for first, other in alike({path: look.fingerprint for path, look in done.looks.items()
                                if look.fingerprint is not None}):
-        apart = next(((a, b) for a in homes[first] for b in homes[other] if a != b), None)
-        if apart and not {(first, other), (other, first)} & known:
-            _twin(done, problems, "alike-across-splits", (first, other), apart, "they look nearly the same")
+        splits = _apart(homes[first], homes[other])
+        if splits[0] != splits[1] and not {(first, other), (other, first)} & known:
+            _twin(done, problems, "alike-across-splits", splits, (first, other), "they look nearly the same")
 
 
-def _twin(done: Examination, problems: Problems, code: str, pair: tuple[Path, Path], splits: Any, what: str) -> None:
-    problems.add(code, f"{splits[0]}: {pair[0].name}, {splits[1]}: {pair[1].name}", what)
-    done.twins.append((code, *pair))
+def _apart(first: list[str], second: list[str]) -> tuple[str, str]:
+    """Splits of two pictures, two different ones where there are."""
+    return next(((a, b) for a in first for b in second if a != b), (first[0], second[0]))
+
+
+def _twin(done: Examination, problems: Problems, code: str, splits: tuple[str, str], paths: tuple[Path, Path],
+          what: str) -> None:
+    problems.add(code, f"{splits[0]}: {paths[0].name}, {splits[1]}: {paths[1].name}", what)
+    done.twins.append(Twin(code, splits, paths))
 

@@ -58,11 +58,14 @@ def of_twins(done: Examination) -> list[Picture]:
     """The first pairs of pictures that are there twice, side by side."""
     shown: dict[str, int] = {}
     pictures = []
-    for code, first, second in done.twins:
-        pair = [_opened(first), _opened(second)]
-        if first != second and shown.get(code, 0) < EACH and pair[0] is not None and pair[1] is not None:
-            shown[code] = shown.get(code, 0) + 1
-            pictures.append(Picture(code, f"{first.name} and {second.name}", side_by_side(pair[0], pair[1])))
+    for twin in done.twins:
+        if shown.get(twin.code, 0) >= EACH or twin.paths[0] == twin.paths[1]:
+            continue
+        first, second = (_opened(path) for path in twin.paths)
+        if first is not None and second is not None:
+            shown[twin.code] = shown.get(twin.code, 0) + 1
+            words = " and ".join(f"{path.name} ({split})" for split, path in zip(twin.splits, twin.paths, strict=True))
+            pictures.append(Picture(twin.code, words, side_by_side(first, second)))
     return pictures
 
 
