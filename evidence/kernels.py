@@ -37,7 +37,7 @@ QUERIES = {22_223: "as many queries as a dense encoder has", 2_223: "a tenth of 
 ALLOCATORS = {"as it comes": {},
               "keeping large blocks": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}}
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-ROUNDS, TIMES = 6, 2  # turns of each contender, and calls in a turn
+ROUNDS, TIMES = 5, 2  # turns of each contender, and calls in a turn that count
 
 
 @dataclass(frozen=True)
@@ -165,6 +165,7 @@ def serve(what: str, which: int, queries: int, clock: Callable[[], float]) -> No
         call(given)
         print("ready", flush=True)
         for _ in sys.stdin:
+            call(given)  # others had the caches and the threads were asleep: as in `winnow bench`, this does not count
             took = []
             for _ in range(TIMES):
                 began = clock()
@@ -185,11 +186,9 @@ def race(what: str, entered: list[Contender], queries: int, allocator: dict[str,
     try:
         for each in running:
             _ask(each, None)
-        for turn in range(ROUNDS + 1):
+        for _ in range(ROUNDS):
             for times, each in zip(took, running, strict=True):
-                answer = _ask(each, "go")
-                if turn:  # the first warms up
-                    times.extend(map(float, answer.split()))
+                times.extend(map(float, _ask(each, "go").split()))
     finally:
         for each in running:
             each.kill()
@@ -226,7 +225,8 @@ INTRODUCTION = """\
 Written by `OMP_NUM_THREADS={threads} python -m evidence.kernels --clock {clock}` on {today}: {machine},
 {threads} of them at work, PyTorch {torch}.
 
-Milliseconds of one call by the {clock} clock: the median of {calls}, and from the fastest to the slowest. What else the
+Milliseconds of one call by the {clock} clock: the median of {calls}, and from the fastest to the slowest. The first call
+of each turn does not count. What else the
 machine does falls on the wall clock, and hardly on the processor's. Values are those of an image of 800x1066
 ({tokens} tokens on four levels, {heads} heads of {dim} channels), {points} points on each level. Places lie around the
 centres of tokens, three tokens away in the mean. *Grid sampling* is what implementations without a compiled operator

@@ -22,7 +22,7 @@ from ..structures import Shapes
 from . import build
 
 SETS = ("portable", "avx2", "avx512")  # narrow to wide
-MOST = 1024  # places of one query's head, which a kernel keeps on its stack
+MOST = 1024  # places of one query's head; a kernel keeps those of two on its stack
 
 
 class _Rows(ctypes.Structure):
@@ -42,7 +42,8 @@ class _Call(ctypes.Structure):
     _fields_ = (*((name, ctypes.c_int64) for name in ("images", "queries", "heads", "channels", "levels", "points")),
                 ("shapes", ctypes.POINTER(ctypes.c_int64)),
                 *((name, _Rows) for name in ("values", "places", "weights", "reference")), ("sides", ctypes.c_int64),
-                *((name, _Rows) for name in ("rows", "out", "to_values", "to_places", "to_weights")),
+                *((name, _Rows) for name in ("rows", "out")), ("nothing", ctypes.c_void_p),
+                *((name, _Rows) for name in ("to_values", "to_places", "to_weights")),
                 ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
 
 
@@ -127,10 +128,11 @@ def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
     sides = [side for shape in shapes for side in shape]
     corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
     channels = tensors["values"].shape[-1] if "values" in tensors else 1
-    rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done
+    rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done, and so is nothing
+    nothing = torch.zeros(channels)
     call = _Call(images, queries, heads, channels, len(shapes), points,
-                 (ctypes.c_int64 * len(sides))(*sides), sides=corners, team=_team(), threads=torch.get_num_threads(),
-                 **{role: _Rows.of(x) for role, x in rows.items()})
+                 (ctypes.c_int64 * len(sides))(*sides), sides=corners, nothing=nothing.data_ptr(), team=_team(),
+                 threads=torch.get_num_threads(), **{role: _Rows.of(x) for role, x in rows.items()})
     _kernel(name)(ctypes.byref(call))
 
 

@@ -19,6 +19,7 @@ typedef struct {
     int64_t sides;         /* 2 points, 4 boxes */
     Rows rows;             /* (B, Q, M) rows of D: what was asked, or the gradient of what was read */
     Rows out;              /* (B, Q, M) rows of D, or of (L, P) in `match` */
+    const float *nothing;  /* D zeros */
     Rows to_values;        /* (B, T, M) rows of D, float32 and zero */
     Rows to_places;        /* like places and weights */
     Rows to_weights;

@@ -53,27 +53,52 @@ static void spread(const Call *call, void (*work)(const Call *, int64_t, int64_t
 
 #define QUERIES 32 /* a thread takes so many at a time */
 
-INLINE void read_queries(const Call *call, int64_t from, int64_t to, int fused) {
-    int64_t n = call->levels * call->points;
-    float room[ROOM(n)];
-    Spots spots = furnish(room, n);
-    lay_levels(call, &spots);
-    for (int64_t item = from; item < to; item++) {
+/* Where a query's head looks, and how much each place counts. */
+INLINE void read_spots(const Call *call, Spots *spots, int64_t b, int64_t q, int64_t m) {
+    const char *places = row(&call->places, b, q, m), *weights = row(&call->weights, b, q, m);
+    if (call->places.half) read_places(spots, 0, places, 0, spots->n, 1);
+    else read_places(spots, 0, places, 0, spots->n, 0);
+    if (call->weights.half) read_weights(spots, 0, weights, 0, spots->n, 1);
+    else read_weights(spots, 0, weights, 0, spots->n, 0);
+}
+
+#define KEPT 65536 /* floats, for the corners of two queries */
+
+/* Some heads of queries. While one query is read, the next one aims: so memory has time to bring what that reads. */
+INLINE void read_heads(const Call *call, Spots *spots, float *kept, int64_t from, int64_t to, int64_t first,
+                       int64_t behind, int fused) {
+    int64_t heads = behind - first, size = CORNERS * padded(spots->n);
+    for (int64_t item = from; item <= to; item++) {
+        float *own = kept + item % 2 * heads * size, *ready = kept + (item + 1) % 2 * heads * size;
         int64_t b = item / call->queries, q = item % call->queries;
-        if (fused) refer(call, &spots, row(&call->reference, b, q, 0));
-        for (int64_t m = 0; m < call->heads; m++) {
-            Plane values = plane(&call->values, b, m);
-            if (call->places.half) read_places(&spots, 0, row(&call->places, b, q, m), 0, n, 1);
-            else read_places(&spots, 0, row(&call->places, b, q, m), 0, n, 0);
-            if (call->weights.half) read_weights(&spots, 0, row(&call->weights, b, q, m), 0, n, 1);
-            else read_weights(&spots, 0, row(&call->weights, b, q, m), 0, n, 0);
-            if (fused) share(&spots);
-            aim(&spots);
-            char *out = row(&call->out, b, q, m);
-            if (values.half) gather(&spots, &values, out, call->channels, 1);
-            else gather(&spots, &values, out, call->channels, 0);
+        int64_t b_ready = (item - 1) / call->queries, q_ready = (item - 1) % call->queries;
+        if (fused && item < to) refer(call, spots, row(&call->reference, b, q, 0));
+        for (int64_t m = first; m < behind; m++, own += size, ready += size) {
+            if (item < to) {
+                Plane values = plane(&call->values, b, m);
+                spots->corners = four(own, spots->n);
+                read_spots(call, spots, b, q, m);
+                if (fused) share(spots);
+                aim(spots);
+                look_for(&values, call->nothing, spots);
+            }
+            if (item > from) {
+                Corners corners = four(ready, spots->n);
+                char *out = row(&call->out, b_ready, q_ready, m);
+                if (call->values.half) gather(&corners, spots->n, out, call->channels, 1);
+                else gather(&corners, spots->n, out, call->channels, 0);
+            }
         }
     }
+}
+
+INLINE void read_queries(const Call *call, int64_t from, int64_t to, int fused) {
+    int64_t n = call->levels * call->points, heads = KEPT / (2 * CORNERS * padded(n)); /* that fit */
+    float room[ROOM(n)], kept[KEPT];
+    Spots spots = furnish(room, n);
+    lay_levels(call, &spots);
+    for (int64_t m = 0; m < call->heads; m += heads)
+        read_heads(call, &spots, kept, from, to, m, m + heads < call->heads ? m + heads : call->heads, fused);
 }
 
 static void sample(const Call *call, int64_t from, int64_t to) { read_queries(call, from, to, 0); }
@@ -100,7 +125,7 @@ static void match(const Call *call, int64_t from, int64_t to) {
             else compare(&spots, 0, n, &keys, asked, call->channels, 0);
             for (int64_t i = 0; i < n; i++) {
                 float total = 0;
-                for (int k = 0; k < 4; k++) total += spots.count[k][i] * spots.answer[4 * i + k];
+                for (int k = 0; k < 4; k++) total += spots.corners.count[k][i] * spots.answer[4 * i + k];
                 set(out, i, total, keys.half);
             }
         }

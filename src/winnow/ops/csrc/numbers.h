@@ -20,6 +20,9 @@ typedef float FourAnywhere __attribute__((vector_size(16), aligned(4), may_alias
 typedef int32_t Fours __attribute__((vector_size(16)));
 typedef int32_t Ints __attribute__((vector_size(4 * LANES)));
 typedef int32_t IntsAnywhere __attribute__((vector_size(4 * LANES), aligned(4), may_alias));
+typedef int64_t Longs __attribute__((vector_size(4 * LANES))); /* half as many */
+typedef int64_t LongsAnywhere __attribute__((vector_size(4 * LANES), aligned(8), may_alias));
+typedef int32_t FewIntsAnywhere __attribute__((vector_size(2 * LANES), aligned(4), may_alias));
 typedef uint32_t Words __attribute__((vector_size(4 * LANES)));
 typedef uint32_t WordsAnywhere __attribute__((vector_size(4 * LANES), aligned(2), may_alias));
 typedef uint16_t Halves __attribute__((vector_size(2 * LANES), aligned(2), may_alias));

@@ -4,6 +4,12 @@
 
 INLINE int64_t padded(int64_t n) { return (n + GROUP - 1) / GROUP * GROUP; }
 
+/* The tokens top left, top right, bottom left and bottom right of n places. */
+typedef struct {
+    float *count[4]; /* how much of them */
+    int64_t *at[4];  /* and where they are in memory, once they were looked for */
+} Corners;
+
 /* Places of one query's head, or of some queries on one level. Arrays of n, in one room of floats. */
 typedef struct {
     int64_t n;
@@ -13,23 +19,30 @@ typedef struct {
     float *x, *y, *weight;
     /* what aim makes of them */
     float *right, *below;  /* share of the way to the next token */
-    float *count[4];       /* of the tokens top left, top right, bottom left, bottom right */
     int32_t *token;        /* top left */
     int32_t *there;        /* bit k: token k exists */
     float *answer;         /* what compare found at the four, (n, 4) */
+    Corners corners;
 } Spots;
 
-#define FIELDS 23
-#define ROOM(n) (FIELDS * padded(n))
+#define FIELDS 19
+#define CORNERS 12 /* fields of four floats and four longs */
+#define ROOM(n) ((FIELDS + CORNERS) * padded(n))
+
+INLINE Corners four(float *room, int64_t n) {
+    int64_t size = padded(n), *at = (int64_t *)(room + 4 * size);
+    return (Corners){{room, room + size, room + 2 * size, room + 3 * size},
+                     {at, at + size, at + 2 * size, at + 3 * size}};
+}
 
 static Spots furnish(float *room, int64_t n) {
     int64_t size = padded(n);
-    for (int64_t i = 0; i < FIELDS * size; i++) room[i] = 0;
+    for (int64_t i = 0; i < ROOM(n); i++) room[i] = 0;
     float *field[FIELDS];
     for (int i = 0; i < FIELDS; i++) field[i] = room + i * size;
     return (Spots){n, field[0], field[1], (int32_t *)field[2], (int32_t *)field[3], field[4], field[5], field[6],
-                   field[7], field[8], field[9], field[10], field[11], field[12],
-                   {field[13], field[14], field[15], field[16]}, (int32_t *)field[17], (int32_t *)field[18], field[19]};
+                   field[7], field[8], field[9], field[10], field[11], field[12], (int32_t *)field[13],
+                   (int32_t *)field[14], field[15], four(room + FIELDS * size, n)};
 }
 
 static void lay_level(const Call *call, int64_t level, Spots *spots, int64_t from, int64_t to) {
@@ -117,10 +130,10 @@ INLINE void aim(Spots *spots) {
         Lanes lower_right = lower * right, upper_right = upper * right;
         *(Anywhere *)(spots->right + i) = right;
         *(Anywhere *)(spots->below + i) = below;
-        *(Anywhere *)(spots->count[0] + i) = upper - upper_right;
-        *(Anywhere *)(spots->count[1] + i) = upper_right;
-        *(Anywhere *)(spots->count[2] + i) = lower - lower_right;
-        *(Anywhere *)(spots->count[3] + i) = lower_right;
+        *(Anywhere *)(spots->corners.count[0] + i) = upper - upper_right;
+        *(Anywhere *)(spots->corners.count[1] + i) = upper_right;
+        *(Anywhere *)(spots->corners.count[2] + i) = lower - lower_right;
+        *(Anywhere *)(spots->corners.count[3] + i) = lower_right;
     }
 }
 

@@ -21,43 +21,49 @@ INLINE void corners(const Plane *from, const Spots *spots, int64_t i, char *at[4
     at[3] = at[2] + from->stride;
 }
 
-INLINE void add(Lanes *total, int vectors, const char *token, int64_t c, int half, float much) {
-    Lanes found[SLAB / LANES];
-    fetch(found, vectors, token, c, half);
-    for (int v = 0; v < vectors; v++) total[v] += much * found[v];
-}
+#define LINE 64 /* bytes that come from memory at once */
 
-/* Vectors of channels, from c on, of all spots together. */
-INLINE void gather_vectors(const Spots *spots, const Plane *from, char *out, int64_t c, int vectors, int half) {
-    Lanes total[SLAB / LANES];
-    for (int v = 0; v < vectors; v++) total[v] = all(0);
-    for (int64_t i = 0; i < spots->n; i++) {
-        char *at[4];
-        corners(from, spots, i, at);
-        if (spots->there[i] == ALL) {
-            for (int k = 0; k < 4; k++) add(total, vectors, at[k], c, half, spots->count[k][i]);
-            continue;
-        }
-        for (int k = 0; k < 4; k++) {
-            if (spots->there[i] >> k & 1) add(total, vectors, at[k], c, half, spots->count[k][i]);
-            else for (int v = 0; v < vectors; v++) total[v] += 0 * spots->count[k][i]; /* hands a NaN on */
-        }
+/* Looks for the four tokens around places, and sends for them: they are here by the time that another query is read.
+   Nothing is a row of zeros, for where there is no token. */
+INLINE void look_for(const Plane *from, const float *nothing, Spots *spots) {
+    for (int64_t i = 0; i < spots->n; i += LANES / 2) {
+        Longs token = __builtin_convertvector(*(FewIntsAnywhere *)(spots->token + i), Longs);
+        Longs columns = __builtin_convertvector(*(FewIntsAnywhere *)(spots->columns + i), Longs);
+        Longs there = __builtin_convertvector(*(FewIntsAnywhere *)(spots->there + i), Longs);
+        Longs first = token * from->stride + ((int64_t)from->data - (int64_t)nothing), line = columns * from->stride;
+        Longs place[4] = {first, first + from->stride, first + line, first + line + from->stride};
+        for (int k = 0; k < 4; k++)
+            *(LongsAnywhere *)(spots->corners.at[k] + i) = (int64_t)nothing + (place[k] & -(there >> k & 1));
     }
-    put(total, vectors, out, c, half);
+    for (int64_t i = 0; i < spots->n; i++)
+        for (int k = 0; k < 4; k++)
+            for (int64_t byte = 0; byte < SLAB * (from->half ? 2 : 4); byte += LINE)
+                __builtin_prefetch((char *)spots->corners.at[k][i] + byte, 0, 2); /* the nearest cache is too small */
 }
 
-INLINE void gather(const Spots *spots, const Plane *from, char *out, int64_t channels, int half) {
+/* Vectors of channels, from c on, of all n places together. Two sums, as one would wait for itself. */
+INLINE void gather_vectors(const Corners *corners, int64_t n, char *out, int64_t c, int vectors, int half) {
+    Lanes total[2][SLAB / LANES], found[SLAB / LANES];
+    for (int v = 0; v < vectors; v++) total[0][v] = total[1][v] = all(0);
+    for (int64_t i = 0; i < n; i++)
+        for (int k = 0; k < 4; k++) {
+            fetch(found, vectors, (const char *)corners->at[k][i], c, half);
+            for (int v = 0; v < vectors; v++) total[k % 2][v] += corners->count[k][i] * found[v];
+        }
+    for (int v = 0; v < vectors; v++) total[0][v] += total[1][v];
+    put(total[0], vectors, out, c, half);
+}
+
+/* Adds up the tokens around n places by what they count. */
+INLINE void gather(const Corners *corners, int64_t n, char *out, int64_t channels, int half) {
     int64_t c = 0;
-    for (; c + SLAB <= channels; c += SLAB) gather_vectors(spots, from, out, c, SLAB / LANES, half);
-    for (; c + LANES <= channels; c += LANES) gather_vectors(spots, from, out, c, 1, half);
+    for (; c + SLAB <= channels; c += SLAB) gather_vectors(corners, n, out, c, SLAB / LANES, half);
+    for (; c + LANES <= channels; c += LANES) gather_vectors(corners, n, out, c, 1, half);
     for (; c < channels; c++) {
         float total = 0;
-        for (int64_t i = 0; i < spots->n; i++) {
-            char *at[4];
-            corners(from, spots, i, at);
+        for (int64_t i = 0; i < n; i++)
             for (int k = 0; k < 4; k++)
-                total += spots->count[k][i] * (spots->there[i] >> k & 1 ? get(at[k], c, half) : 0);
-        }
+                total += corners->count[k][i] * get((const char *)corners->at[k][i], c, half);
         set(out, c, total, half);
     }
 }
@@ -109,7 +115,7 @@ INLINE void scatter_vectors(const Spots *spots, int64_t from, int64_t to, const 
         for (int k = 0; k < 4; k++)
             if (spots->there[i] >> k & 1)
                 for (int v = 0; v < vectors; v++)
-                    *(Anywhere *)((float *)at[k] + c + v * LANES) += spots->count[k][i] * mine[v];
+                    *(Anywhere *)((float *)at[k] + c + v * LANES) += spots->corners.count[k][i] * mine[v];
     }
 }
 
@@ -124,6 +130,6 @@ INLINE void scatter(const Spots *spots, int64_t from, int64_t to, const Plane *o
             char *at[4];
             corners(onto, spots, i, at);
             for (int k = 0; k < 4; k++)
-                if (spots->there[i] >> k & 1) ((float *)at[k])[c] += spots->count[k][i] * get(given, c, half);
+                if (spots->there[i] >> k & 1) ((float *)at[k])[c] += spots->corners.count[k][i] * get(given, c, half);
         }
 }
