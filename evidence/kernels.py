@@ -225,13 +225,13 @@ INTRODUCTION = """\
 Written by `OMP_NUM_THREADS={threads} python -m evidence.kernels --clock {clock}` on {today}: {machine},
 {threads} of them at work, PyTorch {torch}.
 
-Milliseconds of one call by the {clock} clock: the median of {calls}, and from the fastest to the slowest; the first call
-of a turn does not count. What else the machine does falls on the wall clock, and hardly on the processor's. Values are those of an image of 800x1066
-({tokens} tokens on four levels, {heads} heads of {dim} channels), {points} points on each level. Places lie around the
-centres of tokens, three tokens away in the mean. *Grid sampling* is what implementations without a compiled operator
-do; *PyTorch alone* is what serves here where there was no compiler (its gradients are those of grid sampling). Every
-row is a process of its own, and rows take turns. The two columns differ in the C library's allocator: as it comes, and
-with `{kept}`.
+Milliseconds of one call by the {clock} clock: the median of {calls}, and from the fastest to the slowest. The first
+call of a turn does not count. What else the machine does falls on the wall clock, and hardly on the processor's. Values
+are those of an image of 800x1066 ({tokens} tokens on four levels, {heads} heads of {dim} channels), {points} points on
+each level. Places lie around the centres of tokens, three tokens away in the mean. *Grid sampling* is what
+implementations without a compiled operator do; *PyTorch alone* is what serves here where there was no compiler (its
+gradients are those of grid sampling). Every row is a process of its own, and rows take turns. The two columns differ in
+the C library's allocator: as it comes, and with `{kept}`.
 
 *Aims by itself* takes offsets and logits, and does the arithmetic of places and the softmax too, on both sides.
 """
