@@ -3,6 +3,7 @@
 from .charts import histogram, line_chart, short
 from .page import Page, render, write_page
 from .parts import (
+    NOTHING,
     Html,
     Notice,
     Number,
@@ -27,6 +28,6 @@ from .parts import (
     table,
 )
 
-__all__ = ["Html", "Notice", "Number", "Page", "Picture", "Step", "card", "chart", "charts", "flat", "folded",
-           "gallery", "heading", "histogram", "installed", "line_chart", "matrix", "notes", "notices", "numbers",
+__all__ = ["NOTHING", "Html", "Notice", "Number", "Page", "Picture", "Step", "card", "chart", "charts", "flat",
+           "folded", "gallery", "heading", "histogram", "installed", "line_chart", "matrix", "notes", "notices", "numbers",
            "points", "render", "section", "settings", "short", "steps", "table", "write_page"]

@@ -13,7 +13,7 @@ from html import escape
 Points = Sequence[tuple[float, float]]
 
 WIDTH, HEIGHT = 520, 290                      # user units; the page scales them
-LEFT, RIGHT, TOP, BOTTOM = 58, 18, 12, 50     # room for ticks and for the axis title
+LEFT, RIGHT, TOP, BOTTOM = 68, 18, 12, 56     # room for ticks and for the axis title
 DOTS = 40                                     # longer lines get no dots
 COLOURS = 6                                   # of the style sheet; further lines start again, dashed
 
@@ -98,9 +98,12 @@ def ticks(low: float, high: float, *, whole: bool = False, wanted: int = 5) -> l
 
 
 def short(value: float) -> str:
-    """At most three digits that matter, without trailing zeros: 12, 0.35, 41.3, 2e-05."""
+    """At most three digits that matter, without trailing zeros: 12, 0.35, 41.3, 1.5e-3."""
     if abs(value) >= 100 or value == int(value):
         return f"{value:,.0f}"
+    if abs(value) < 0.01:
+        digits, _, power = f"{value:.2e}".partition("e")
+        return f"{digits.rstrip('0').rstrip('.')}e{int(power)}"
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.3g}"
 
 
@@ -131,7 +134,7 @@ def _axes(frame: _Frame, across: Sequence[float], up: Sequence[float], x_title: 
         x, _ = frame.place(value, frame.y[0])
         text = escape((named or {}).get(value, short(value)))
         parts.append(f'<line class="axis" x1="{x}" x2="{x}" y1="{bottom}" y2="{bottom + 4}"/>'
-                     f'<text class="tick" x="{x}" y="{bottom + 20}" text-anchor="middle">{text}</text>')
+                     f'<text class="tick" x="{x}" y="{bottom + 24}" text-anchor="middle">{text}</text>')
     middle = (LEFT + WIDTH - RIGHT) / 2
     return [*parts, f'<text class="tick" x="{middle}" y="{HEIGHT - 6}" text-anchor="middle">{escape(x_title)}</text>']
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
-from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
@@ -15,24 +14,22 @@ from ..structures import Batch, Output, Target
 from .meter import Meter, shown
 from .run import RunConfig, RunFolder
 from .safety import finite
-from .setup import seed_all, set_up, tell_damage
+from .setup import seed_all, set_up
 from .state import resumable, save_results, save_state, save_when_due
 from .stopping import Stopping
-from .summary import summarise
 from .trainer import Trainer
+from .watch import Watch
 
 
 def train(config: RunConfig, *, resume: bool = False, title: str | None = None) -> RunFolder:
     """Run a recipe to its end, or go on with a run that was stopped; then write its page, under a title."""
     trainer = set_up(config, resume=resume)
-    with resumable(trainer), Stopping(trainer.accelerator) as stopping:
-        learn(trainer, stopping)
-        with stopping.at_once():
-            conclude(trainer, title)
+    with resumable(trainer), Stopping(trainer.accelerator) as stopping, Watch(trainer, title) as watch:
+        learn(trainer, stopping, watch)
     return trainer.folder
 
 
-def learn(trainer: Trainer, stopping: Stopping) -> None:
+def learn(trainer: Trainer, stopping: Stopping, watch: Watch) -> None:
     """All epochs that are left."""
     recipe, accelerator = trainer.config.recipe, trainer.accelerator
     with Progress("training", recipe.epochs * len(trainer.train), start=trainer.done) as progress:
@@ -53,9 +50,11 @@ def learn(trainer: Trainer, stopping: Stopping) -> None:
                 progress.advance(trainer.how_it_goes)
                 if updated:
                     save_when_due(trainer, stopping)
-            trainer.end_epoch(metrics_of_epoch(trainer, stopping))
+            trainer.end_epoch(metrics_of_epoch(trainer, stopping, watch))
             save_state(trainer)
             save_results(trainer)
+            with stopping.at_once():
+                watch.epoch()
             progress.say(trainer.how_it_goes())
 
 
@@ -84,14 +83,15 @@ def update_average(trainer: Trainer) -> None:
         trainer.average.update_parameters(trainer.detector)
 
 
-def metrics_of_epoch(trainer: Trainer, stopping: Stopping) -> dict[str, Any]:
+def metrics_of_epoch(trainer: Trainer, stopping: Stopping, watch: Watch) -> dict[str, Any]:
     """The epoch's losses and rates, and where it is time to, how good the weights are on the validation split."""
     recipe, epoch = trainer.config.recipe, trainer.epoch + 1
     row: dict[str, Any] = {"epoch": trainer.epoch, "lr": trainer.schedule.get_last_lr()[0], **trainer.meter.row()}
     if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
         save_state(trainer)  # evaluating takes its time, and may be what fails
         with stopping.at_once():
-            metrics = evaluate(trainer).metrics
+            watch.seen = evaluate(trainer)
+        metrics = watch.seen.metrics
         row |= metrics.as_dict()
         console.print(f"epoch {epoch}/{recipe.epochs}  loss {row['total']:.2f}  AP {shown(metrics.AP)}  "
                       f"AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
@@ -103,12 +103,3 @@ def evaluate(trainer: Trainer) -> Evaluation:
     recipe = trainer.config.recipe
     return validate(trainer.evaluated.eval(), trainer.val, batch_size=recipe.batch_size,
                     device=trainer.accelerator.device)
-
-
-def conclude(trainer: Trainer, title: str | None) -> None:
-    """Say what turned out on the way, and write the page."""
-    for data in (trainer.train_data, trainer.val):
-        tell_damage(data)
-    if trainer.accelerator.is_main_process:
-        title = title or f"{trainer.config.model} on {Path(trainer.config.data).resolve().name}"
-        console.print(f"look at it: {summarise(trainer.folder, title=title)}", markup=False)

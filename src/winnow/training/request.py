@@ -6,6 +6,7 @@ import ast
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from shlex import quote
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -67,6 +68,28 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
             raise UsageError(f"{model} has no setting {key!r}; {near(key, known)}")
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
                      recipe=replace(start, **recipe), init=init, workers=workers)
+
+
+def typed(config: RunConfig) -> str:
+    """The command that asks for this run; what is as the model's name and recipe have it is left out."""
+    plain = run_config(config.data, config.model, out=config.out)
+    changed = {key: value for key, value in vars(config.recipe).items() if value != getattr(plain.recipe, key)}
+    for key, value in config.settings.items():
+        if key == "size":
+            usual = asdict(models.described(config.paper, key, plain.settings.get(key) or {}))
+            changed |= {f"size.{part}": each for part, each in value.items() if each != usual[part]}
+        elif key != "classes" and value != plain.settings.get(key):
+            changed[key] = value
+    words = ["winnow train", quote(config.data), f"--model {quote(config.model)}", f"--out {quote(config.out)}"]
+    words += [f"--init {quote(config.init)}"] if config.init else []
+    settings = " ".join(quote(f"{key}={_literal(value)}") for key, value in changed.items())
+    return " ".join(words) + (f" --set {settings}" if settings else "")
+
+
+def _literal(value: Any) -> str:
+    """A value as `parse` reads it back."""
+    return ",".join(map(repr, value)) + "," * (len(value) == 1) if isinstance(value, tuple) else \
+        value if isinstance(value, str) else repr(value)
 
 
 def parse(assignments: Sequence[str]) -> dict[str, Any]:

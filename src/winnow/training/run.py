@@ -5,6 +5,9 @@
     weights/best.safetensors  weights/last.safetensors
     state.pt                 all that the run holds: what --resume goes on from
     state-previous.pt        the one before, in case the last one is damaged
+    evaluation.json          what the best weights showed, as `winnow val --json` tells it
+    pictures/                the worst and the best images, kept tokens
+    report.html              all of it to look at
 
 The state is the truth; metrics and weights follow from it, and are written again when a run goes on.
 """
@@ -61,7 +64,8 @@ class RunFolder:
         self.config_path, self.metrics_path, self.state_path, self.previous_path = (
             root / name for name in ("config.json", "metrics.jsonl", "state.pt", "state-previous.pt"))
         self.best, self.last = (root / "weights" / f"{name}.safetensors" for name in ("best", "last"))
-        self.report = root / "report.html"
+        self.report, self.evaluation_path, self.pictures = (
+            root / name for name in ("report.html", "evaluation.json", "pictures"))
 
     def check_free(self) -> None:
         """UsageError if the folder holds a run already, or is none."""

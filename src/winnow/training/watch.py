@@ -1,0 +1,79 @@
+"""Someone who watches a run: after each epoch the page is drawn, and trackers are told. Nothing here stops a run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import TracebackType
+
+import torch
+
+from ..evaluation.examples import draw_examples, draw_tokens
+from ..evaluation.validate import Evaluation
+from ..inference.predictor import Predictor
+from ..progress import console
+from ..weights import checkpoints
+from .best import keep_best
+from .setup import tell_damage
+from .summary import summarise
+from .trainer import Trainer
+
+
+class Watch:
+    """Use as a context around the loop, with `epoch` after each epoch that was saved.
+
+    seen  what the weights showed when they were evaluated last; for the loop to set
+    """
+
+    def __init__(self, trainer: Trainer, title: str | None = None):
+        self.trainer, self.title = trainer, title
+        self.seen: Evaluation | None = None
+        self.failed: set[str] = set()
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
+                 trace: TracebackType | None) -> None:
+        """The last words; a run that was stopped has its page, too."""
+        for data in (self.trainer.train_data, self.trainer.val):
+            tell_damage(data)
+        if self.trainer.accelerator.is_main_process and self._try("page", self._page):
+            console.print(f"look at it: {self.trainer.folder.report}", markup=False)
+
+    def epoch(self) -> None:
+        """After an epoch: pictures where its weights are the best so far, and the page."""
+        if self.trainer.accelerator.is_main_process:
+            seen = self.seen
+            if seen is not None and self.trainer.best_epoch == self.trainer.epoch:
+                self._try("pictures", lambda: self._pictures(seen))
+            self._try("page", self._page)
+        self.seen = None
+
+    def _pictures(self, evaluation: Evaluation) -> None:
+        trainer = self.trainer
+        folder = trainer.val.folder
+        with torch.random.fork_rng():  # a model that is loaded draws random weights first
+            predictor = Predictor(checkpoints.load(trainer.folder.best), trainer.accelerator.device)
+        examples = draw_examples(evaluation, folder)
+        if predictor.sparse:
+            examples += draw_tokens(predictor, evaluation, folder)
+        keep_best(trainer.folder, evaluation, examples, {
+            "epoch": trainer.epoch, "images": len(evaluation.truth.images), "rho": predictor.rho,
+            "held_out": trainer.val.annotations.path != trainer.train_data.annotations.path,
+            "parameters": sum(p.numel() for p in predictor.detector.parameters())})
+
+    def _page(self) -> None:
+        data = [line for each in (self.trainer.train_data, self.trainer.val) for line in each.problems.lines()]
+        summarise(self.trainer.folder, title=self.title, left_out=data)
+
+    def _try(self, what: str, do: Callable[[], object]) -> bool:
+        """Do what may fail without harm to the run, and say whether it worked; the first failure of its kind is told."""
+        try:
+            do()
+            return True
+        except Exception as error:
+            if what not in self.failed:
+                console.print(f"the {what} of the run could not be made, which changes nothing else: "
+                              f"{type(error).__name__}: {error}", style="yellow", markup=False)
+            self.failed.add(what)
+            return False
