@@ -16,6 +16,7 @@ from winnow.data.categories import Category
 from winnow.data.generated import CLASSES, write_data
 from winnow.training import loop
 from winnow.training.run import RunFolder
+from winnow.training.watch import Watch
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
@@ -179,7 +180,7 @@ def test_several_settings_may_follow_one_set(typed, known):
 
 
 def test_training_goes_from_start_to_resume(winnow, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "summarise", lambda folder, title: folder.report)
+    monkeypatch.setattr(Watch, "epoch", lambda self: None)
     out = tmp_path / "my [run]"
     words = ["train", pictures, "--out", out, "--workers", 0, "--batch-size", 3, "--rho", 0.5, "--size", 48, *SMALL[:2],
              "--set", *TINY[1:9], "epochs=1", "warmup=1"]
@@ -207,7 +208,7 @@ def test_an_interrupted_training_ends_with_130_and_says_how_it_goes_on(winnow, p
 
 def test_runs_without_a_folder_of_their_own_get_one(winnow, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(loop, "summarise", lambda folder, title: folder.report)
+    monkeypatch.setattr(Watch, "epoch", lambda self: None)
     name = f"runs/sparse-detr-tiny-{pictures.name}"
     for expected in (name, f"{name}-2"):
         said = winnow("train", pictures, "--workers", 0, *SMALL, "--epochs", 1, "--set", "epochs=1")

@@ -25,6 +25,7 @@ from winnow.training.loop import train
 from winnow.training.meter import Meter
 from winnow.training.run import RunFolder
 from winnow.training.safety import finite
+from winnow.training.watch import Watch
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
@@ -41,7 +42,7 @@ def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
 @pytest.fixture
 def no_page(monkeypatch):
     """Leave out the drawing of the run's page, which takes longer than the run."""
-    monkeypatch.setattr(loop, "summarise", lambda folder, title: folder.report)
+    monkeypatch.setattr(Watch, "epoch", lambda self: None)
 
 
 def stop_in(monkeypatch, epoch: int) -> None:
@@ -59,9 +60,10 @@ def stop_in(monkeypatch, epoch: int) -> None:
 def test_a_run_leaves_config_metrics_weights_state_and_page(configure, capsys):
     config = configure("epochs=1")
     folder = train(config)
+    drawn = sorted(json.loads(folder.evaluation_path.read_text())["pictures"], key=lambda each: each["file"])
     assert sorted(str(path.relative_to(folder.root)) for path in folder.root.rglob("*.*")) == [
-        "config.json", "metrics.jsonl", "report.html", "state-previous.pt", "state.pt", "weights/best.safetensors",
-        "weights/last.safetensors"]
+        "config.json", "evaluation.json", "metrics.jsonl", *(f"pictures/{each['file']}" for each in drawn),
+        "report.html", "state-previous.pt", "state.pt", "weights/best.safetensors", "weights/last.safetensors"]
     assert folder.config() == config
     said = capsys.readouterr().out
     assert "every weight starts at random" in said

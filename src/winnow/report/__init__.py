@@ -29,5 +29,5 @@ from .parts import (
 )
 
 __all__ = ["NOTHING", "Html", "Notice", "Number", "Page", "Picture", "Step", "card", "chart", "charts", "flat",
-           "folded", "gallery", "heading", "histogram", "installed", "line_chart", "matrix", "notes", "notices", "numbers",
-           "points", "render", "section", "settings", "short", "steps", "table", "write_page"]
+           "folded", "gallery", "heading", "histogram", "installed", "line_chart", "matrix", "notes", "notices",
+           "numbers", "points", "render", "section", "settings", "short", "steps", "table", "write_page"]

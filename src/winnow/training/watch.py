@@ -67,7 +67,7 @@ class Watch:
         summarise(self.trainer.folder, title=self.title, left_out=data)
 
     def _try(self, what: str, do: Callable[[], object]) -> bool:
-        """Do what may fail without harm to the run, and say whether it worked; the first failure of its kind is told."""
+        """Do what may fail without harm to the run, and say whether it worked; its first failure is told."""
         try:
             do()
             return True
