@@ -55,7 +55,8 @@ def replace_file(path: Path, write: Callable[[Path], object], *, keep: Path | No
     except (OSError, RuntimeError, SafetensorError) as error:  # torch and safetensors have their own for a full disk
         written = new.stat().st_size if new.exists() else 0
         why = _reason(error, new)
-        new.unlink(missing_ok=True)
+        with suppress(OSError):  # a full disk has its space back before it is told how much is free
+            new.unlink(missing_ok=True)
         kept = "; the file that was there is unharmed" if path.exists() else ""
         raise UsageError(f"{path} could not be written: {_told(why, path, size, written)}{kept}") from error
     finally:
