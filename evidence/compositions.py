@@ -122,7 +122,7 @@ class Watched:
 @contextmanager
 def watching() -> Iterator[Watched]:
     """Look over the shoulder of the training loop, which stays as it is."""
-    watched, set_up, finite = Watched(), loop.set_up, loop.finite
+    watched, set_up, checked = Watched(), loop.set_up, loop.checked
 
     def set_up_and_watch(config: RunConfig, **given: Any) -> Trainer:
         watched.trainer = set_up(config, **given)
@@ -131,12 +131,12 @@ def watching() -> Iterator[Watched]:
                 watched.wait_for(name, parameter)
         return watched.trainer
 
-    def finite_and_noted(losses: Losses) -> Tensor:
-        total = finite(losses)
-        watched.losses.append(total.item())
-        return total
+    def checked_and_noted(*given: Any) -> Losses:
+        losses = checked(*given)
+        watched.losses.append(losses.total.item())
+        return losses
 
-    with patch.object(loop, "set_up", set_up_and_watch), patch.object(loop, "finite", finite_and_noted):
+    with patch.object(loop, "set_up", set_up_and_watch), patch.object(loop, "checked", checked_and_noted):
         yield watched
 
 

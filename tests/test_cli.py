@@ -145,10 +145,10 @@ def test_annotations_that_are_not_in_order_end_with_1(winnow, pictures, tmp_path
 
 
 def test_losses_that_are_not_finite_end_with_1(winnow, pictures, tmp_path, monkeypatch):
-    def diverge(losses: object) -> None:
+    def diverge(*_: object) -> None:
         raise FloatingPointError("these losses are not finite: saliency")
 
-    monkeypatch.setattr(loop, "finite", diverge)
+    monkeypatch.setattr(loop, "losses_of", diverge)
     said = winnow("train", pictures, "--out", tmp_path / "run", "--workers", 0, *SMALL)
     one_line(said, 1, "not finite: saliency")
 

@@ -23,8 +23,6 @@ from winnow.losses import Losses
 from winnow.training import loop, setup
 from winnow.training.loop import train
 from winnow.training.meter import Meter
-from winnow.training.run import RunFolder
-from winnow.training.safety import finite
 from winnow.training.watch import Watch
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
@@ -326,31 +324,6 @@ def test_a_precision_that_is_not_to_be_had_is_told(configure, monkeypatch):
     monkeypatch.setattr(setup, "Accelerator", refuse)
     with pytest.raises(UsageError, match="precision=fp16 is not to be had: fp16 mixed precision requires a GPU"):
         train(configure("precision=fp16"))
-
-
-def test_losses_that_are_not_finite_are_named():
-    losses = Losses({"decoder.0.box": torch.tensor(math.nan), "saliency": torch.tensor(1.0),
-                     "proposals.class": torch.tensor(math.inf)})
-    with pytest.raises(FloatingPointError, match=r"not finite: decoder\.0\.box, proposals\.class; lower the learning"):
-        finite(losses)
-    fine = Losses({"a": torch.tensor(1.0), "b": torch.tensor(2.0)}, {"logged": torch.tensor(math.nan)})
-    assert finite(fine) == 3
-
-
-def test_a_run_that_diverges_stops_and_keeps_what_was_saved(configure, no_page, monkeypatch):
-    check, calls = loop.finite, []
-
-    def later(losses):
-        calls.append(1)
-        if len(calls) == 5:
-            losses.terms["saliency"] = losses.terms["saliency"] * math.nan
-        return check(losses)
-
-    monkeypatch.setattr(loop, "finite", later)
-    with pytest.raises(FloatingPointError, match="not finite: saliency"):
-        train(configure())
-    (row,) = RunFolder(Path(configure().out)).history()
-    assert row["epoch"] == 0
 
 
 def test_an_epoch_s_means_leave_out_what_was_undefined():

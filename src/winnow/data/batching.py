@@ -23,6 +23,7 @@ class Meta:
 
     image_id: int
     original: tuple[int, int]  # (height, width) in pixels
+    name: str = ""             # of its file
 
 
 class Examples(Protocol):
@@ -45,7 +46,8 @@ def collate(examples: Sequence[Example | None]) -> Loaded:
     """
     usable = [example for example in examples if example is not None]
     batch = Batch.of([example.image for example in usable])
-    return batch, [example.target for example in usable], [Meta(each.image_id, each.original) for each in usable]
+    metas = [Meta(each.image_id, each.original, each.name) for each in usable]
+    return batch, [example.target for example in usable], metas
 
 
 def loader(dataset: Examples, batch_size: int, *, train: bool, workers: int = 0, seed: int = 0,

@@ -32,6 +32,7 @@ class Example:
     target: Target
     image_id: int
     original: tuple[int, int]  # (height, width) of the picture as displayed, in pixels
+    name: str = ""             # of its file
 
 
 class CocoData(Dataset["Example | None"]):
@@ -126,7 +127,7 @@ class CocoData(Dataset["Example | None"]):
             return None
         boxes, labels = self._objects(index, picture)
         image, target = self.transform(picture, boxes, labels)
-        return Example(image, target, record.id, (picture.height, picture.width))
+        return Example(image, target, record.id, (picture.height, picture.width), record.file_name)
 
     def _objects(self, index: int, picture: Image) -> tuple[BoundingBoxes, Tensor]:
         """Corners (G, 4) in pixels, and labels (G,) in the order of the model's outputs; no crowds."""

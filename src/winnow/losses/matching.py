@@ -62,8 +62,8 @@ class Matcher:
         """Pairs (2, N) of queries and objects, from what they cost (Q, G)."""
         if not np.isfinite(cost).all():
             raise FloatingPointError(
-                f"stage {stage.name!r} predicts values that are not finite for image {image} of the batch; "
-                f"lower the learning rate, clip gradients, or look for broken boxes with 'winnow check'")
+                f"the cost of matching predictions of stage {stage.name!r} with objects of image {image} of the batch "
+                f"is not finite")
         objects = cost.shape[1]
         copies = max(1, min(stage.copies, cost.shape[0] // max(objects, 1)))
         query, item = linear_sum_assignment(np.tile(cost, (1, copies)))

@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 from typing import Any
 
+from ..data.batching import Loaded
 from ..errors import UsageError
 from ..evaluation.validate import Evaluation, validate
+from ..losses import Losses
 from ..progress import Progress, clock, console
 from ..structures import Batch, Output, Target
 from .meter import Meter, shown
 from .run import RunConfig, RunFolder
-from .safety import finite
+from .safety import checked, may_update
 from .setup import seed_all, set_up
 from .state import resumable, save_results, save_state, save_when_due
 from .stopping import Stopping
@@ -35,18 +38,19 @@ def learn(trainer: Trainer, stopping: Stopping, watch: Watch) -> None:
     with Progress("training", recipe.epochs * len(trainer.train), start=trainer.done) as progress:
         while trainer.epoch < recipe.epochs:
             begin_epoch(trainer)
-            for batch, targets, _ in trainer.meter.timed(trainer.train):
-                wanted = [target.to(accelerator.device) for target in targets]
+            for loaded in trainer.meter.timed(trainer.train):
                 with nullcontext() if trainer.updating else accelerator.no_sync(trainer.model):
-                    losses = trainer.detector.criterion(forward(trainer, batch, wanted), wanted)
-                    accelerator.backward(finite(losses) / recipe.accumulate)
+                    losses = checked(trainer, loaded, partial(losses_of, trainer, loaded))
+                    accelerator.backward(losses.total / recipe.accumulate)
+                trainer.meter.add(losses)
                 if updated := trainer.updating:
-                    accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip or math.inf)
-                    trainer.optimizer.step()
+                    norm = accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip or math.inf)
+                    if may_update(trainer, loaded, norm):
+                        trainer.optimizer.step()
+                        update_average(trainer)
                     trainer.schedule.step()
                     trainer.optimizer.zero_grad()
-                    update_average(trainer)
-                trainer.count_step(losses)
+                trainer.step += 1
                 progress.advance(trainer.how_it_goes)
                 if updated:
                     save_when_due(trainer, stopping)
@@ -65,6 +69,13 @@ def begin_epoch(trainer: Trainer) -> None:
         trainer.meter = Meter()
     trainer.train.set_epoch(trainer.epoch, trainer.step)
     trainer.model.train()
+
+
+def losses_of(trainer: Trainer, loaded: Loaded) -> Losses:
+    """A batch through the detector, and what that costs."""
+    batch, targets, _ = loaded
+    wanted = [target.to(trainer.accelerator.device) for target in targets]
+    return trainer.detector.criterion(forward(trainer, batch, wanted), wanted)
 
 
 def forward(trainer: Trainer, batch: Batch, wanted: Sequence[Target]) -> Output:
@@ -86,7 +97,8 @@ def update_average(trainer: Trainer) -> None:
 def metrics_of_epoch(trainer: Trainer, stopping: Stopping, watch: Watch) -> dict[str, Any]:
     """The epoch's losses and rates, and where it is time to, how good the weights are on the validation split."""
     recipe, epoch = trainer.config.recipe, trainer.epoch + 1
-    row: dict[str, Any] = {"epoch": trainer.epoch, "lr": trainer.schedule.get_last_lr()[0], **trainer.meter.row()}
+    row: dict[str, Any] = {"epoch": trainer.epoch, "lr": trainer.schedule.get_last_lr()[0],
+                           "skipped": trainer.skips.skipped, **trainer.meter.row()}
     if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
         save_state(trainer)  # evaluating takes its time, and may be what fails
         with stopping.at_once():

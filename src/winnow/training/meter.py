@@ -31,8 +31,8 @@ class Meter:
         """Count one step."""
         for name, loss in ({"total": losses.total} | losses.terms | losses.logged).items():
             value = loss.detach().float()
-            self.sums[name] = self.sums.get(name, 0) + value.nan_to_num(0)
-            self.steps[name] = self.steps.get(name, 0) + ~value.isnan()
+            self.sums[name] = self.sums.get(name, 0) + value.nan_to_num(0, 0, 0)
+            self.steps[name] = self.steps.get(name, 0) + value.isfinite()
 
     def mean(self, name: str) -> float:
         """The mean of one of them so far; nan if it was never defined."""

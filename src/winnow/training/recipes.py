@@ -52,6 +52,8 @@ class Recipe:
     evaluate_every: int = 1             # epochs
     save_every: float = 10.0            # minutes between states within an epoch; its end is always saved
     seed: int = 42
+    nonfinite: Literal["stop", "skip"] = "stop"  # what a loss, gradient or cost of matching does that is not finite
+    deterministic: bool = False         # refuse operations whose sums change from run to run; slower on GPUs
 
     def __post_init__(self) -> None:
         for name, least in LEAST.items():

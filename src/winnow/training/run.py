@@ -64,6 +64,7 @@ class RunFolder:
         self.config_path, self.metrics_path, self.state_path, self.previous_path = (
             root / name for name in ("config.json", "metrics.jsonl", "state.pt", "state-previous.pt"))
         self.best, self.last = (root / "weights" / f"{name}.safetensors" for name in ("best", "last"))
+        self.nonfinite = root / "nonfinite"  # batches in which something was
         self.report, self.evaluation_path, self.pictures = (
             root / name for name in ("report.html", "evaluation.json", "pictures"))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from dataclasses import replace
 from pathlib import Path
 
@@ -73,6 +74,9 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
 
 def make_accelerator(recipe: Recipe) -> Accelerator:
     """The devices of this run, at the recipe's precision; a UsageError where they don't have it."""
+    if recipe.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+        torch.use_deterministic_algorithms(True)
     try:
         return Accelerator(cpu=not torch.accelerator.is_available(),  # else processes without one find no peers
                            mixed_precision=recipe.precision, step_scheduler_with_optimizer=False)

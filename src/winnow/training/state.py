@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from shlex import quote
 from typing import Any
 
@@ -17,15 +18,16 @@ from accelerate.utils import gather_object
 from ..errors import UsageError
 from ..progress import console
 from ..weights import checkpoints
-from ..weights.checkpoints import Checkpoint
 from .meter import Meter
 from .rng import random_state, restore_random_state
+from .safety import check_weights
 from .stopping import StoppedError, Stopping
-from .trainer import Trainer
+from .trainer import Skips, Trainer
 
 
 def save_state(trainer: Trainer) -> None:
     """Save all that the run holds. Every process calls it, and only between updates, so that no gradients are lost."""
+    check_weights(trainer)
     state = snapshot(trainer)
     if trainer.accelerator.is_main_process:
         trainer.folder.save_state(state)
@@ -36,11 +38,8 @@ def save_results(trainer: Trainer) -> None:
     """What users look at, from what the state holds after an epoch: its metrics, its weights, the best weights."""
     if not trainer.accelerator.is_main_process:
         return
-    folder, recipe, row = trainer.folder, trainer.config.recipe, trainer.history[-1]
-    run = {"size": recipe.size, "longest": recipe.longest, "epoch": trainer.epoch, "model": trainer.config.model,
-           "AP": row.get("AP"), "AP50": row.get("AP50")}
-    settings = trainer.config.settings | {"classes": len(trainer.val.categories)}
-    checkpoint = Checkpoint(trainer.evaluated, trainer.config.paper, settings, tuple(trainer.val.categories), run)
+    folder, row = trainer.folder, trainer.history[-1]
+    checkpoint = trainer.as_checkpoint(trainer.evaluated, AP=row.get("AP"), AP50=row.get("AP50"))
     checkpoints.save(folder.last, checkpoint)
     if trainer.best_epoch == trainer.epoch:
         checkpoints.save(folder.best, checkpoint)
@@ -84,6 +83,7 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "scaler": None if scaler is None else scaler.state_dict(),
         "epoch": trainer.epoch, "step": trainer.step, "history": trainer.history,
         "best": trainer.best, "best_epoch": trainer.best_epoch,
+        "skips": asdict(trainer.skips),
         "processes": gather_object([own]), "images": len(trainer.train_data),
     }
 
@@ -108,6 +108,7 @@ def go_on(trainer: Trainer) -> None:
             trainer.accelerator.scaler.load_state_dict(state["scaler"])
         trainer.epoch, trainer.step, trainer.history = state["epoch"], state["step"], state["history"]
         trainer.best, trainer.best_epoch = state["best"], state["best_epoch"]
+        trainer.skips = Skips(**state["skips"])
         trainer.meter = Meter.from_dict(own["meter"])
         restore_random_state(own["random"], trainer.accelerator.device)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:

@@ -14,9 +14,20 @@ from torch.optim.swa_utils import AveragedModel
 from ..data.batching import Loader
 from ..data.coco import CocoData
 from ..interface import BaseDetector
-from ..losses import Losses
+from ..progress import counted
+from ..weights.checkpoints import Checkpoint
 from .meter import Meter, peak_memory
 from .run import RunConfig, RunFolder
+
+
+@dataclass
+class Skips:
+    """Updates that were left out."""
+
+    skipped: int = 0        # because something was not finite
+    overflows: int = 0      # because the scale of fp16 was too large; that is how it is found
+    in_a_row: int = 0
+    poisoned: bool = False  # the update under way will be skipped
 
 
 @dataclass
@@ -40,6 +51,7 @@ class Trainer:
     history: list[dict[str, Any]] = field(default_factory=list)  # a row of metrics for each epoch
     best: float = -1.0          # AP
     best_epoch: int = 0         # after which it was
+    skips: Skips = field(default_factory=Skips)
     saved: tuple[int, int] = (0, 0)                              # epoch and step of the last state on the disk
     saved_at: float = field(default_factory=time.monotonic)
 
@@ -68,13 +80,17 @@ class Trainer:
     def how_it_goes(self) -> str:
         """The epoch's losses so far, the best AP once there is one, waiting for data, and memory."""
         best = f"best AP {self.best:.3f}" if self.best >= 0 else ""
+        skipped = f"{counted(self.skips.skipped, 'update')} skipped" if self.skips.skipped else ""
         loss, waiting = self.meter.lines()
-        return "  ".join(each for each in (loss, best, waiting, peak_memory(self.accelerator.device)) if each)
+        said = (loss, best, skipped, waiting, peak_memory(self.accelerator.device))
+        return "  ".join(each for each in said if each)
 
-    def count_step(self, losses: Losses) -> None:
-        """Count a step and its losses."""
-        self.meter.add(losses)
-        self.step += 1
+    def as_checkpoint(self, detector: BaseDetector, **more: Any) -> Checkpoint:
+        """Weights with all that is known of them."""
+        recipe, config = self.config.recipe, self.config
+        run = {"size": recipe.size, "longest": recipe.longest, "epoch": self.epoch, "model": config.model, **more}
+        settings = config.settings | {"classes": len(self.val.categories)}
+        return Checkpoint(detector, config.paper, settings, tuple(self.val.categories), run)
 
     def end_epoch(self, row: dict[str, Any]) -> None:
         """Count an epoch and its metrics; the best AP so far is noted."""
