@@ -5,7 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 
-.PHONY: demo test test-hf test-ops lint evidence setup clean
+.PHONY: demo test test-hf test-browser test-ops lint evidence setup clean
 
 demo: $(READY)            ## train a small sparse detector and draw what it learned
 	$(BIN)/winnow demo
@@ -16,6 +16,13 @@ test: $(READY)            ## all tests; says which were left out, and why
 test-hf: $(READY)         ## the tests that need Hugging Face's transformers, which this installs
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[dev,hf]'
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/weights/test_hugging_face.py -rs
+
+test-browser: $(READY)    ## the pages in a real browser: Chromium, which this installs where it may
+	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
+	    apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
+	    { echo "test-browser needs Chromium: apt-get install chromium (as root), or any chromium or google-chrome on the path"; exit 1; }
+	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[dev,browser]'
+	OMP_NUM_THREADS=1 WINNOW_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser -rs
 
 test-ops: $(READY)        ## the numbers once more, by each backend of the operators and each instruction set
 	for each in OPS=plain OPS=torch $$($(BIN)/python -c 'from winnow.ops import cpu; print(*("CPU=" + each for each in cpu.able()))'); do \
