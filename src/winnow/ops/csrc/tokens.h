@@ -41,17 +41,16 @@ INLINE void look_for(const Plane *from, const float *nothing, Spots *spots) {
                 __builtin_prefetch((char *)spots->corners.at[k][i] + byte, 0, 2); /* the nearest cache is too small */
 }
 
-/* Vectors of channels, from c on, of all n places together. Two sums, as one would wait for itself. */
+/* Vectors of channels, from c on, of all n places together. */
 INLINE void gather_vectors(const Corners *corners, int64_t n, char *out, int64_t c, int vectors, int half) {
-    Lanes total[2][SLAB / LANES], found[SLAB / LANES];
-    for (int v = 0; v < vectors; v++) total[0][v] = total[1][v] = all(0);
+    Lanes total[SLAB / LANES], found[SLAB / LANES];
+    for (int v = 0; v < vectors; v++) total[v] = all(0);
     for (int64_t i = 0; i < n; i++)
         for (int k = 0; k < 4; k++) {
             fetch(found, vectors, (const char *)corners->at[k][i], c, half);
-            for (int v = 0; v < vectors; v++) total[k % 2][v] += corners->count[k][i] * found[v];
+            for (int v = 0; v < vectors; v++) total[v] += corners->count[k][i] * found[v];
         }
-    for (int v = 0; v < vectors; v++) total[0][v] += total[1][v];
-    put(total[0], vectors, out, c, half);
+    put(total, vectors, out, c, half);
 }
 
 /* Adds up the tokens around n places by what they count. */
