@@ -23,7 +23,7 @@ from winnow.weights.checkpoints import Checkpoint
 from .training.conftest import PICTURES, TINY
 from .typed import one_line
 
-VERBS = ("demo", "train", "val", "predict", "bench", "models", "convert", "version")
+VERBS = ("demo", "train", "val", "predict", "bench", "models", "convert", "serve", "version")
 SMALL = [word for each in TINY for word in ("--set", each)]
 
 

@@ -140,31 +140,22 @@ def check(data: Data,
 
 
 @app.command()
-def predict(sources: Annotated[list[str], typer.Argument(
-                help="Images, folders, globs, URLs; videos, camera:0, rtsp://..., stream:http://...")],
+def predict(sources: Annotated[list[str], typer.Argument(help="Images, folders, globs, URLs.")],
             model: Model,
             rho: Rho = None,
             threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to show.")] = 0.3,
             out: Annotated[Path | None, typer.Option(help="Folder for drawn copies.")] = None,
             json_file: JsonFile = None,
             show_tokens: Annotated[bool, typer.Option("--show-tokens", help="Draw which tokens were kept.")] = False,
-            slices: Annotated[int | None, typer.Option(
-                "--slice", metavar="PIXELS", help="Look at larger images in slices of this side.")] = None,
-            overlap: Annotated[float, typer.Option(help="Share of a slice that its neighbours see too.")] = 0.2,
-            track: Annotated[bool, typer.Option("--track", help="Number the objects of a video.")] = False,
-            batch_size: Annotated[int, typer.Option(min=1, help="Frames of a video at once.")] = 1,
-            resume: Annotated[bool, typer.Option("--resume", help="Go on where the same call was stopped.")] = False,
             precision: Precision = "fp32",
             ) -> None:
-    """Find objects on images and videos, draw them, and write them down."""
-    from .inference.predict import Request, predict_command  # noqa: PLC0415
-    from .inference.slicing import Slicing  # noqa: PLC0415
+    """Find objects on images, draw them, and write them down."""
+    from .inference.results import predict_command  # noqa: PLC0415
 
     if out is None and json_file is None:
         out = Path("predictions")
-    request = Request(out, json_file, threshold, rho, show_tokens, None if slices is None else Slicing(slices, overlap),
-                      track, batch_size, resume)
-    raise typer.Exit(predict_command(sources, model, request, precision=precision))
+    raise typer.Exit(predict_command(sources, model, out=out, json_path=json_file, threshold=threshold, rho=rho,
+                                     show_tokens=show_tokens, precision=precision))
 
 
 @app.command()
@@ -233,6 +224,32 @@ def convert(source: Annotated[Path, typer.Argument(help="Weights of a reference 
     from .weights.convert import convert_command  # noqa: PLC0415
 
     convert_command(source, out, model=model, to=to)
+
+
+@app.command()
+def serve(model: Annotated[list[str], typer.Option("--model", "-m", help="Run folder, checkpoint, or name; several are "
+                                                                         "several options, the first answers.")],
+          host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 is all.")] = "127.0.0.1",
+          port: Annotated[int, typer.Option(min=1, max=65535)] = 8000,
+          precision: Precision = "fp32",
+          device: Annotated[str | None, typer.Option(help="By default the first GPU, or the CPU.")] = None,
+          allow_urls: Annotated[bool, typer.Option("--allow-urls", help="Fetch images by their addresses.")] = False,
+          allow_origin: Annotated[list[str] | None, typer.Option(help="Another site whose pages may ask.")] = None,
+          allow_host: Annotated[list[str] | None, typer.Option(help="Name that is answered to.")] = None,
+          batch: Annotated[int, typer.Option(min=1, max=256, help="Images at once in the network.")] = 8,
+          queue: Annotated[int, typer.Option(min=1, max=4096, help="Images that may wait; then 429.")] = 64,
+          max_upload: Annotated[int, typer.Option(min=1, max=1024, help="MiB of a request.")] = 20,
+          max_pixels: Annotated[int, typer.Option(min=1, max=178, help="Millions, of an image.")] = 50,
+          time_limit: Annotated[float, typer.Option(min=1, help="Seconds for an answer.")] = 30,
+          api_key: Annotated[str | None, typer.Option(envvar="WINNOW_API_KEY", hidden=True)] = None) -> None:
+    """Models behind HTTP, and a page that shows what they look at. WINNOW_API_KEY is the key to ask for, if any."""
+    from .serving.command import serve_command  # noqa: PLC0415
+    from .serving.settings import MIB, Limits  # noqa: PLC0415
+
+    serve_command(model, host=host, port=port, device=device, precision=precision, origins=allow_origin or [],
+                  hosts=allow_host or [], urls=allow_urls, api_key=api_key,
+                  limits=Limits(upload=max_upload * MIB, pixels=max_pixels * 1_000_000, waiting=queue, batch=batch,
+                                seconds=time_limit))
 
 
 @app.command()

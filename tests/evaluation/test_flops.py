@@ -101,6 +101,12 @@ def test_counting_leaves_the_detector_as_it_was(sparse):
     sparse.train()
 
 
+def test_counting_leaves_weights_that_two_rooms_share_where_they_are():
+    detector = papers.sparse_detr(classes=3, backbone="resnet18", queries=20)
+    count_flops(detector, SIDE, SIDE)
+    assert not any(each.is_meta for _, each in detector.named_parameters(remove_duplicate=False))
+
+
 def test_weights_on_a_device_count_like_those_without_storage():
     settings = {"classes": 3, "backbone": Backbone("resnet18", scratch=True)}
     real, shapes = papers.sparse_detr(**settings), compose("sparse_detr", **settings)

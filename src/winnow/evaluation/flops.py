@@ -212,7 +212,8 @@ def _count(detector: BaseDetector, height: int, width: int, batch: int, rho: flo
     images = Batch(torch.empty(batch, 3, height, width, device="meta"), ((height, width),) * batch)
     nothing = [Target(torch.empty(0, dtype=torch.long), torch.empty(0, 4))] * batch
     with _evaluating(detector), _counting(labels, rules) as counting:
-        functional_call(pass_, weights, (images, nothing if supervised else None, rho))
+        # Shared modules have several names; torch would put the others' stand-ins in, and leave one behind.
+        functional_call(pass_, weights, (images, nothing if supervised else None, rho), tie_weights=False)
     return counting.counts
 
 

@@ -1,0 +1,55 @@
+"""Bytes from a stranger into a picture. Content decides the format; its size is known before a pixel is decoded."""
+
+from __future__ import annotations
+
+import io
+
+from PIL import Image
+
+from ..data.images import read_image
+from ..errors import DataError
+from .problems import Problem
+
+SIGNATURES = {  # how files of the formats begin that a service takes: what cameras, screens and browsers write
+    "JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "GIF": (b"GIF87a", b"GIF89a"), "BMP": (b"BM",),
+}
+
+
+def format_of(data: bytes) -> str | None:
+    """The format that the bytes begin like; None for any that is not taken."""
+    for name, beginnings in SIGNATURES.items():
+        if data.startswith(beginnings):
+            return name
+    if data.startswith(b"RIFF") and data[8:12] == b"WEBP":
+        return "WEBP"
+    return "AVIF" if data[4:12] in (b"ftypavif", b"ftypavis") else None
+
+
+def picture(data: bytes, name: str, largest: int) -> Image.Image:
+    """An upload in RGB as displayed.
+
+    Raises:
+        Problem: 400 for nothing at all, 413 for too many pixels, 415 for another format, 422 for damage.
+
+    """
+    if not data:
+        raise Problem(400, "empty_image", f"{name} is empty; send the bytes of an image")
+    kind = format_of(data)
+    if kind is None:
+        raise Problem(415, "unknown_format", f"{name} is no image of a format that is taken: "
+                                             f"{', '.join(SIGNATURES)}, WEBP, AVIF")
+    stream = io.BytesIO(data)
+    stream.name = name  # errors name it
+    try:
+        with Image.open(stream, formats=[kind]) as image:
+            pixels = image.width * image.height
+    except Image.DecompressionBombError:
+        pixels = largest + 1
+    except Exception as error:  # a decoder given a stranger's bytes may raise anything
+        raise Problem(422, "damaged_image", f"{name}: the image is damaged or cut off") from error
+    if pixels > largest:
+        raise Problem(413, "too_many_pixels", f"{name} has more than {largest:,} pixels; make it smaller")
+    try:
+        return read_image(stream)
+    except DataError as error:
+        raise Problem(422, "damaged_image", str(error)) from error

@@ -1,0 +1,158 @@
+"""What a client gets: boxes, or one clear error."""
+
+from __future__ import annotations
+
+import re
+from importlib.resources import files
+
+import pytest
+
+import winnow
+from winnow.data.images import read_image
+from winnow.errors import DataError
+
+from .conftest import jpeg
+
+
+def test_boxes_come_back_in_pixels_with_names_times_and_tokens(post):
+    answer = post(jpeg(), threshold=0, rho=0.25)
+    (result,) = answer.json()["results"]
+    assert answer.status_code == 200
+    assert (result["width"], result["height"], result["rho"]) == (80, 60, 0.25)
+    assert all(0 <= x1 <= x2 <= 80 and 0 <= y1 <= y2 <= 60 for x1, y1, x2, y2 in (
+        each["box"] for each in result["detections"]))
+    assert 0 < result["tokens"]["kept"] < result["tokens"]["total"]
+    assert {"backbone", "encoder", "decoder"} <= set(result["timing_ms"]["stages"])
+
+
+def test_the_service_finds_what_predict_finds(post, checkpoint, tmp_path):
+    (tmp_path / "noise.jpg").write_bytes(jpeg())
+    found = winnow.load(str(checkpoint)).predict(tmp_path / "noise.jpg", threshold=0)
+    served = post(jpeg(), threshold=0).json()["results"][0]["detections"]
+    assert [each["box"] for each in served] == [pytest.approx(box, abs=0.05) for box in found.xyxy.tolist()]
+    assert [each["class_name"] for each in served] == found.data["class_name"].tolist()
+
+
+def test_only_the_classes_asked_for_come_back(post):
+    found = post(jpeg(), threshold=0, classes=["ring", "bars"]).json()["results"][0]["detections"]
+    assert {each["class_name"] for each in found} <= {"ring", "bars"}
+
+
+def test_several_images_are_answered_in_their_order(client):
+    sizes = [(80, 60), (60, 80), (40, 40)]
+    answer = client.post("/v1/detect", files=[("image", ("a.png", jpeg(*size, kind="PNG"))) for size in sizes])
+    assert [(each["width"], each["height"]) for each in answer.json()["results"]] == sizes
+
+
+def test_a_budget_chooses_a_share_and_says_whether_it_fits(post):
+    tight = post(jpeg(), budget_ms=0.001).json()["results"][0]
+    ample = post(jpeg(), budget_ms=1e5).json()["results"][0]
+    assert (tight["rho"], tight["within_budget"]) == (0.02, False)
+    assert (ample["rho"], ample["within_budget"]) == (1.0, True)
+
+
+def test_what_the_network_did_is_told_on_request(post):
+    result = post(jpeg(), threshold=0, show=["samples", "flops"]).json()["results"][0]
+    first = result["levels"][0]
+    assert sum(each["count"] for each in result["levels"]) == result["tokens"]["kept"]
+    assert first["height"] * first["width"] >= first["count"]
+    assert all(len(point) == 4 for layer in result["samples"][0] for point in layer)
+    assert result["gflops"]["backbone"] > 0
+
+
+def test_looking_closely_does_not_change_what_comes_later(post):
+    before = post(jpeg(), threshold=0, show="samples").json()["results"][0]["detections"]
+    post(jpeg(), show="flops")
+    assert post(jpeg(), threshold=0, show="samples").json()["results"][0]["detections"] == before
+
+
+@pytest.mark.parametrize(("fields", "named"), [
+    ({"rho": 2}, "rho"), ({"rho": "nan"}, "rho"), ({"threshold": -1}, "threshold"), ({"budget_ms": 0}, "budget_ms"),
+    ({"model": "other"}, "model"), ({"classes": "unicorn"}, "classes"), ({"show": "all"}, "show.0"),
+    ({"rho": 0.1, "budget_ms": 5}, "budget_ms"), ({"classes": "x" * 999}, "classes.0"),
+])
+def test_an_argument_that_is_wrong_is_named(post, fields, named):
+    answer = post(jpeg(), **fields)
+    assert answer.status_code == 422
+    assert list(answer.json()["error"]["fields"]) == [named]
+
+
+def test_a_request_without_image_or_with_too_many_is_refused(client):
+    none = client.post("/v1/detect", data={"rho": 0.1})
+    many = client.post("/v1/detect", files=[("image", ("a.jpg", jpeg(8, 8)))] * 17)
+    assert none.json()["error"]["code"] == "no_image"
+    assert (many.status_code, list(many.json())) == (400, ["error"])
+
+
+def test_addresses_are_refused_unless_they_were_allowed(client):
+    answer = client.post("/v1/detect", data={"url": "http://example.com/a.jpg"})
+    assert (answer.status_code, answer.json()["error"]["code"]) == (400, "urls_closed")
+
+
+def test_every_broken_image_gets_a_clear_4xx_and_the_service_goes_on(post, shared):
+    folder = shared / "data" / "broken" / "images"
+    for path in sorted(folder.iterdir()):
+        try:
+            read_image(path)
+            expected = {200}
+        except DataError:
+            expected = {400, 415, 422}
+        answer = post(path.read_bytes(), path.name)
+        assert answer.status_code in expected, path.name
+        assert answer.status_code == 200 or answer.json()["error"]["message"], path.name
+    assert post(jpeg()).status_code == 200
+
+
+def test_a_name_that_climbs_is_only_a_name(post):
+    assert post(jpeg(), name="../../etc/passwd").json()["results"][0]["name"] == "image 0"
+
+
+@pytest.mark.parametrize("path", ["/page/../app.py", "/page/%2e%2e/app.py", "/page//etc/passwd", "/samples/..%2f1.jpg"])
+def test_no_path_reaches_a_file(client, path):
+    assert client.get(path).status_code in (404, 422)
+
+
+def test_errors_of_the_router_have_the_form_of_all_errors(client):
+    assert client.get("/nothing").json()["error"]["code"] == "not_found"
+    assert client.get("/v1/detect").json()["error"]["code"] == "method_not_allowed"
+
+
+def test_a_mistake_of_ours_is_told_without_what_is_inside(service, post, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("a secret of the house")
+
+    monkeypatch.setattr(service, "_result", fail)
+    with pytest.raises(RuntimeError):  # the test client hands it on; the log gets it
+        post(jpeg())
+    monkeypatch.undo()
+    assert post(jpeg()).status_code == 200
+
+
+def test_models_and_limits_are_listed_without_paths(client):
+    told = client.get("/v1/models").json()
+    assert [each["name"] for each in told["models"]] == ["shapes"]
+    assert told["models"][0]["sparse"]
+    assert "/" not in str(told)
+
+
+def test_health_readiness_and_metrics(client, post):
+    post(jpeg())
+    assert client.get("/healthz").json() == client.get("/readyz").json() == {"status": "ok"}
+    text = client.get("/metrics").text
+    assert 'winnow_requests_total{route="/v1/detect",status="200"}' in text
+    assert 'winnow_batch_images_count{model="shapes"}' in text
+
+
+def test_strangers_paths_do_not_become_labels(client):
+    client.get("/a-path-of-a-stranger")
+    assert "stranger" not in client.get("/metrics").text
+
+
+def test_the_page_and_the_description_need_nothing_from_outside(client):
+    for file in files("winnow.serving.page").iterdir():
+        if file.name.endswith((".html", ".css", ".js")):
+            addresses = re.findall(r"https?://[^\s\"'`]+", file.read_text(encoding="utf-8"))
+            assert addresses == [], file.name
+            assert not re.search(r"\sstyle=|<style|\son\w+=|<script(?![^>]* src=)", file.read_text(encoding="utf-8"))
+    for address in ("/", "/docs", "/page/main.js", "/page/style.css", "/samples/0.jpg", "/openapi.json"):
+        assert client.get(address).status_code == 200, address
