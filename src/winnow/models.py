@@ -84,14 +84,14 @@ MODELS: dict[str, Named] = {model.name: model for model in [
     *_shares("sparse-detr-scrl-r50"),
     *_shares("sparse-detr-swint", backbone=SWIN),
     Named("detr-r50", "detr", recipe="detr"),
-    Named("detr-dc5-r50", "detr", {"backbone": DC5}, recipe="detr"),
+    Named("detr-dc5-r50", "detr", {"backbone": DC5}, recipe="detr-dc5"),
     Named("detr-swint", "detr", {"backbone": SWIN}, recipe="detr"),
     *(Named(f"pnp-detr-r50{suffix}", "pnp_detr", {"rho": rho}, recipe="detr") for suffix, rho in POLLED.items()),
-    *(Named(f"pnp-detr-dc5-r50{suffix}", "pnp_detr", {"rho": rho, "pooled": 100, "backbone": DC5}, recipe="detr")
+    *(Named(f"pnp-detr-dc5-r50{suffix}", "pnp_detr", {"rho": rho, "pooled": 100, "backbone": DC5}, recipe="detr-dc5")
       for suffix, rho in POLLED.items()),
     Named("dino-r50", "dino", recipe="dino-12"),
     Named("dino-3scale-r50", "dino", {"size": {"levels": 3}}, recipe="dino-12"),
-    Named("dino-5scale-r50", "dino", {"size": {"levels": 5}}, recipe="dino-12"),
+    Named("dino-5scale-r50", "dino", {"size": {"levels": 5}}, recipe="dino-12-5scale"),
     Named("dino-swint", "dino", {"backbone": SWIN}, recipe="dino-36"),
     Named("sparse-dino-r50", "sparse_dino", {"rho": 0.3}, recipe="dino-12"),
     *_lite("lite-dino-r50", "lite_dino", "dino-36"),

@@ -14,6 +14,7 @@ from ..evaluation.validate import Evaluation, validate
 from ..losses import Losses
 from ..progress import Progress, clock, console
 from ..structures import Batch, Output, Target
+from .freezing import still
 from .meter import Meter, shown
 from .run import RunConfig, RunFolder
 from .safety import checked, may_update
@@ -68,7 +69,7 @@ def begin_epoch(trainer: Trainer) -> None:
         seed_all(trainer.config.recipe, trainer.epoch + 1)
         trainer.meter = Meter()
     trainer.train.set_epoch(trainer.epoch, trainer.step)
-    trainer.model.train()
+    still(trainer.model.train())
 
 
 def losses_of(trainer: Trainer, loaded: Loaded) -> Losses:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 
 import torch
 from torch import Tensor, nn
@@ -10,22 +11,45 @@ from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
+from ..errors import UsageError
 from .recipes import Recipe
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 OFFSETS = ("sampling_offsets", "reference_points")
+STAGE = re.compile(r"\.layer(\d)\.|\.(?:stages|layers)[._](\d)\.")  # ResNets count from 1, others from 0
 
 
 def parameter_groups(model: nn.Module, recipe: Recipe) -> list[dict[str, object]]:
-    """Main, backbone, and offsets, each with its rate; frozen parameters are in none (Zhu et al., 2021, A.4)."""
-    groups: dict[str, list[nn.Parameter]] = {"main": [], "backbone": [], "offsets": []}
+    """Main, backbone, and offsets, each with its rate; frozen parameters are in none (Zhu et al., 2021, A.4).
+
+    With a layer decay every stage of the backbone is a group of its own, with that multiple of the next one's rate.
+    """
+    rates = {"main": recipe.lr, "backbone": recipe.backbone_lr, "offsets": recipe.offsets_lr}
+    groups: dict[str, list[nn.Parameter]] = {name: [] for name in rates}
+    depths = backbone_depths(model) if recipe.layer_decay != 1 else {}
     for name, parameter in model.named_parameters():
         if parameter.requires_grad:
             kind = "backbone" if name.startswith("backbone.") else \
                 "offsets" if any(part in name for part in OFFSETS) else "main"
-            groups[kind].append(parameter)
-    rates = {"main": recipe.lr, "backbone": recipe.backbone_lr, "offsets": recipe.offsets_lr}
-    return [{"params": parameters, "lr": rates[name], "name": name} for name, parameters in groups.items()]
+            if name in depths:
+                kind = f"backbone.{depths[name]}"
+                rates[kind] = recipe.backbone_lr * recipe.layer_decay ** (max(depths.values()) - depths[name])
+            groups.setdefault(kind, []).append(parameter)
+    return [{"params": parameters, "lr": rates[name], "name": name} for name, parameters in groups.items()
+            if parameters or name in ("main", "backbone", "offsets")]
+
+
+def backbone_depths(model: nn.Module) -> dict[str, int]:
+    """The stage of each parameter of the backbone, by name: 0 for what comes first, and the last for norms of maps.
+
+    Raises UsageError for a backbone whose names do not tell.
+    """
+    names = [name for name, _ in model.named_parameters() if name.startswith("backbone.")]
+    found = {name: int(stage[1] or int(stage[2]) + 1) if (stage := STAGE.search(name)) else 0 for name in names}
+    last = max(found.values(), default=0)
+    if not last:
+        raise UsageError("layer_decay needs a backbone with numbered stages, which this one has not; leave it at 1")
+    return {name: last if ".norms." in name else stage for name, stage in found.items()}
 
 
 def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:

@@ -2,11 +2,16 @@
 
     deformable   50 epochs of COCO, as Deformable, Efficient and Sparse DETR were trained
                  (Zhu et al., 2021, A.4; Roh et al., 2022, 4.1)
-    detr         500 epochs, as DETR, DETR-DC5 and PnP-DETR were trained (Carion et al., 2020, 4); detr-300 is
-                 what their code does unasked, detr-50 the schedule of the Deformable DETR family
+                 and their Swin-T forms, and Lite Deformable DETR. Deformable DETR's own runs had twice the batch
+                 at these rates
+    detr         500 epochs, as DETR and PnP-DETR were trained (Carion et al., 2020, 4); detr-dc5 with one image a
+                 process, as maps are larger; detr-300 is what their code does unasked, detr-150 the release's short
+                 schedule (39.5 AP; that it drops at two thirds is inferred), detr-50 that of the Deformable DETR family
     dino-12      12, 24 or 36 epochs of COCO, as DINO and Lite DETR on it were trained (Zhang et al., 2023, 4.1):
-    dino-24      two rates only, and they drop for the last epochs
+    dino-24      two rates only, and they drop for the last epochs; dino-12-5scale with one image a process
     dino-36
+    dino-12-detrex  the rates of detrex's DINO (49.4 AP, Ren et al., 2023)
+    lite-dino-46    what Lite DETR's configuration for Swin-T asks for; their paper's table is dino-36
     faster-rcnn  torchvision's 26 epochs; faster-rcnn-109 is DETR's comparison (Carion et al., 2020, 4.1), but for
                  its GIoU loss: ours learns boxes by torchvision's smooth L1
     small        ours: small images and few of them, from scratch, on two CPU cores
@@ -39,6 +44,8 @@ class Recipe:
     lr: float = 2e-4
     backbone_lr: float = 2e-5
     offsets_lr: float = 2e-5            # of sampling offsets and reference points
+    layer_decay: float = 1.0            # rate of a stage of the backbone, as a share of the next one's
+    freeze: str | tuple[str, ...] = ()  # parts that do not learn, by name: backbone,encoder.*.norm1
     weight_decay: float = 1e-4
     schedule: Literal["drop", "cosine"] = "drop"
     drop_epoch: int | tuple[int, ...] = 40  # where "drop" divides the rates by ten, once or several times
@@ -55,12 +62,20 @@ class Recipe:
     nonfinite: Literal["stop", "skip"] = "stop"  # what a loss, gradient or cost of matching does that is not finite
     deterministic: bool = False         # refuse operations whose sums change from run to run; slower on GPUs
 
+    @property
+    def frozen(self) -> tuple[str, ...]:
+        """Names of the parts that do not learn."""
+        names = self.freeze.split(",") if isinstance(self.freeze, str) else self.freeze
+        return tuple(name.strip() for name in names if name.strip())
+
     def __post_init__(self) -> None:
         for name, least in LEAST.items():
             value = getattr(self, name)
             values = value if isinstance(value, tuple) else (value,)
             if not all(each >= least for each in values):  # nan is not either
                 raise UsageError(f"{name} must be at least {least}, got {value}")
+        if not 0 < self.layer_decay <= 1:
+            raise UsageError(f"layer_decay is a share above 0, at most 1, got {self.layer_decay}")
         if self.ema >= 1:
             raise UsageError(f"ema is a decay below 1, got {self.ema}; 0 leaves the average out")
 
@@ -73,11 +88,16 @@ FASTER_RCNN = Recipe(epochs=26, drop_epoch=(16, 22), optimizer="sgd", lr=0.02, b
 RECIPES = {
     "deformable": Recipe(),
     "detr": DETR,
+    "detr-dc5": replace(DETR, batch_size=1),
     "detr-300": replace(DETR, epochs=300, drop_epoch=200),
+    "detr-150": replace(DETR, epochs=150, drop_epoch=100),
     "detr-50": replace(DETR, epochs=50, drop_epoch=40),
     "dino-12": replace(DINO, epochs=12, drop_epoch=11),
     "dino-24": replace(DINO, epochs=24, drop_epoch=20),
     "dino-36": replace(DINO, epochs=36, drop_epoch=30),
+    "dino-12-5scale": replace(DINO, epochs=12, drop_epoch=11, batch_size=1),
+    "dino-12-detrex": replace(DINO, epochs=12, drop_epoch=11, lr=2e-4, backbone_lr=2e-5, offsets_lr=2e-5),
+    "lite-dino-46": replace(DINO, epochs=46, drop_epoch=30),
     "faster-rcnn": FASTER_RCNN,
     # Rates drop 60,000 and 20,000 steps before the end, as in Detectron2's other long schedules.
     "faster-rcnn-109": replace(FASTER_RCNN, epochs=109, drop_epoch=(101, 106), augmentation="reference"),

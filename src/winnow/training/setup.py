@@ -20,6 +20,7 @@ from ..errors import UsageError
 from ..interface import BaseDetector
 from ..progress import console, counted
 from ..weights import pretrained
+from .freezing import freeze
 from .optimizer import make_average, make_optimizer, make_schedule
 from .recipes import Recipe
 from .run import RunConfig, RunFolder
@@ -57,6 +58,8 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     if not begun:
         for note in start_weights(detector, config):
             console.print(note, markup=False)
+    for note in freeze(detector, recipe.frozen):
+        console.print(note, markup=False)
     optimizer = make_optimizer(detector, recipe)
     schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
     model, optimizer = accelerator.prepare(detector, optimizer)
@@ -105,9 +108,10 @@ def tell(trainer: Trainer) -> None:
     console.print(f"{trainer.config.model}: {learn / 1e6:.2f} M trainable parameters, "
                   f"{counted(recipe.epochs, 'epoch')} of {counted(len(trainer.train), 'step')} on "
                   f"{trainer.accelerator.device}")
+    decayed = f", each stage of the backbone at {recipe.layer_decay:g} of the next" if recipe.layer_decay != 1 else ""
     console.print(f"effective batch {effective} ({recipe.batch_size} x {recipe.accumulate} steps x {processes} "
                   f"processes), lr {recipe.lr:g}, backbone {recipe.backbone_lr:g}, offsets {recipe.offsets_lr:g}, "
-                  f"used as written")
+                  f"used as written{decayed}")
     if recipe.reference_batch and effective != recipe.reference_batch:
         scale = (effective / recipe.reference_batch) ** (1.0 if recipe.optimizer == "sgd" else 0.5)
         console.print(f"[yellow]these rates were made for a batch of {recipe.reference_batch}; the reference would "
