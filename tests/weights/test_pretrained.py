@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import io
+import re
 from pathlib import Path
 
 import pytest
 import timm
 import torch
+from rich.console import Console, RenderableType
 from safetensors.torch import save_file
 from torchvision.models import resnet18
 
@@ -16,7 +19,10 @@ from winnow.detector import Detector
 from winnow.errors import UsageError
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
+from winnow.weights.convert import to_reference
 from winnow.weights.pretrained import SCRL, backbone_weights, load_backbone, start_from
+
+from ..tiny import shaken
 
 SIZE = {"width": 32, "heads": 2, "feedforward": 8, "encoder_layers": 1, "decoder_layers": 1}
 SMALL_SWIN = {"embed_dim": 8, "depths": [1, 1, 2, 1], "num_heads": [1, 2, 2, 4], "window_size": 7}
@@ -91,14 +97,82 @@ def test_another_network_is_refused(tmp_path: Path) -> None:
         load_backbone(detector({"name": "resnet18"}), tmp_path / "more.pth")
 
 
-def test_fine_tuning_keeps_all_but_the_classes(tmp_path: Path) -> None:
-    backbone = {"name": "resnet", "options": {"base": 2, "blocks": [1, 1, 1, 1]}}
-    first = detector(backbone, classes=3)
-    settings = {"classes": 3, "queries": 4, "backbone": backbone, "size": SIZE}
-    path = tmp_path / "first.safetensors"
-    checkpoints.save(path, Checkpoint(first, "deformable_detr", settings, tuple(Category(i, str(i)) for i in range(3))))
-    second = detector(backbone, classes=5)
-    notes = start_from(second, path)
-    assert torch.equal(second.neck.level, first.neck.level)
-    assert notes[1].startswith("2 start fresh")
-    assert "decoder.heads.0.classify.weight" in notes[1]
+BACKBONE = {"name": "resnet", "options": {"base": 2, "blocks": [1, 1, 1, 1]}}
+
+
+def told(lines: list[RenderableType]) -> str:
+    console = Console(file=io.StringIO(), width=200)
+    for line in lines:
+        console.print(line)
+    return console.file.getvalue()
+
+
+def saved(path: Path, paper: str, names: tuple[str, ...], **settings: object) -> Detector:
+    """A detector of these classes in a checkpoint."""
+    settings = {"classes": len(names), "backbone": BACKBONE} | settings
+    made = shaken(models.build(paper, settings)).eval()
+    categories = tuple(Category(10 + i, name) for i, name in enumerate(names))
+    checkpoints.save(path, Checkpoint(made, paper, settings, categories))
+    return made
+
+
+def test_fine_tuning_keeps_all_but_the_classes_and_these_by_name(tmp_path: Path) -> None:
+    first = saved(tmp_path / "a.safetensors", "sparse_detr", ("cat", "fish", "dog"), queries=4, size=SIZE, denoising=2)
+    settings = {"classes": 4, "backbone": BACKBONE, "queries": 4, "size": SIZE, "denoising": 2}
+    second = models.build("sparse_detr", settings)
+    before = {name: weight.clone() for name, weight in second.state_dict().items()}
+    said = told(start_from(second, tmp_path / "a.safetensors", [Category(i, name) for i, name in
+                                                                enumerate(("bird", "Dog", "cat", "cow"))]))
+    for name, weight in second.state_dict().items():
+        other = first.state_dict()[name]
+        if weight.shape == other.shape:
+            assert torch.equal(weight, other), name
+        else:
+            assert torch.equal(weight[[1, 2]], other[[2, 0]]), name
+            assert torch.equal(weight[[0, 3]], before[name][[0, 3]]), name
+    assert "classes carried over by name: 2: Dog, cat" in said and "classes that start fresh: 2: bird, cow" in said
+    assert "1 other classes of it are left behind" in said
+    assert re.search(r"decoder\W+\d+\W+\d+\W+\d+\W+0 ", said) and "weights that start fresh" not in said
+
+
+def test_as_many_classes_of_other_names_are_not_taken_for_the_same(tmp_path: Path) -> None:
+    saved(tmp_path / "a.safetensors", "deformable_detr", ("cat", "dog"), queries=4, size=SIZE)
+    second = models.build("deformable_detr", {"classes": 2, "backbone": BACKBONE, "queries": 4, "size": SIZE})
+    before = second.decoder.heads[0].classify.weight.clone()
+    said = told(start_from(second, tmp_path / "a.safetensors", [Category(1, "cup"), Category(2, "jug")]))
+    assert torch.equal(second.decoder.heads[0].classify.weight, before)
+    assert "classify.weight (no class in common)" in said
+
+
+def test_no_object_of_a_softmax_model_is_carried_over(tmp_path: Path) -> None:
+    size = {"width": 32, "heads": 2, "feedforward": 8, "encoder_layers": 1, "decoder_layers": 1}
+    first = saved(tmp_path / "a.safetensors", "detr", ("cat", "dog"), queries=4, size=size)
+    second = models.build("detr", {"classes": 1, "backbone": BACKBONE, "queries": 4, "size": size})
+    start_from(second, tmp_path / "a.safetensors", [Category(1, "dog")])
+    assert torch.equal(second.decoder.heads[0].classify.bias, first.decoder.heads[0].classify.bias[[1, 2]])
+
+
+def test_faster_rcnns_background_and_boxes_of_a_class_are_carried_over(tmp_path: Path) -> None:
+    first = saved(tmp_path / "a.safetensors", "faster_rcnn", ("cat", "dog"), backbone="resnet18").regions.box_predictor
+    second = models.build("faster_rcnn", {"classes": 3, "backbone": "resnet18"})
+    start_from(second, tmp_path / "a.safetensors", [Category(1, "cow"), Category(2, "hen"), Category(3, "dog")])
+    ours = second.regions.box_predictor
+    assert torch.equal(ours.cls_score.weight[[0, 3]], first.cls_score.weight[[0, 2]])
+    assert torch.equal(ours.bbox_pred.bias[12:], first.bbox_pred.bias[8:])
+
+
+def test_what_fits_goes_over_to_another_paper_and_the_rest_is_named(tmp_path: Path) -> None:
+    saved(tmp_path / "a.safetensors", "deformable_detr", ("cat",), queries=6, size=SIZE)
+    second = models.build("sparse_detr", {"classes": 1, "backbone": BACKBONE, "queries": 4, "size": SIZE})
+    said = told(start_from(second, tmp_path / "a.safetensors", [Category(1, "cat")]))
+    assert "weights that start fresh" in said and "not there" in said
+    assert "weights without a place here" in said and "queries.start.weight" in said
+
+
+def test_a_file_of_a_published_detector_fills_the_whole_model(tmp_path: Path) -> None:
+    first = saved(tmp_path / "a.safetensors", "deformable_detr", ("cat", "dog"), queries=300,
+                  size=SIZE | {"heads": 8, "width": 32}, backbone="resnet50")
+    torch.save(to_reference(checkpoints.load(tmp_path / "a.safetensors")), tmp_path / "a.pth")
+    second = models.build("deformable_detr", {"classes": 2, "size": SIZE | {"heads": 8, "width": 32}})
+    said = told(start_from(second, tmp_path / "a.pth", [Category(1, "class 1"), Category(2, "zebra")]))
+    assert torch.equal(second.neck.level, first.neck.level) and "classes carried over by name: 1: class 1" in said

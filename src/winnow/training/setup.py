@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
+from rich.console import RenderableType
 
 from .. import models
 from ..data.batching import loader
+from ..data.categories import Category
 from ..data.coco import CocoData
 from ..data.folders import find_data
 from ..data.transforms import evaluation, training
@@ -56,7 +59,7 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
                      rank=accelerator.process_index, world=accelerator.num_processes)
     detector = models.build(config.paper, config.settings | {"classes": len(train_set.categories)})
     if not begun:
-        for note in start_weights(detector, config):
+        for note in start_weights(detector, config, train_set.categories):
             console.print(note, markup=False)
     for note in freeze(detector, recipe.frozen):
         console.print(note, markup=False)
@@ -92,12 +95,12 @@ def seed_all(recipe: Recipe, epoch: int = 0) -> None:
     set_seed((recipe.seed + 100_003 * epoch) % 2**31, device_specific=True)
 
 
-def start_weights(detector: BaseDetector, config: RunConfig) -> list[str]:
-    """Fill a detector with what training starts from, and say what that is."""
+def start_weights(detector: BaseDetector, config: RunConfig, categories: Sequence[Category]) -> list[RenderableType]:
+    """Fill a detector of these categories with what training starts from, and say what that is."""
     if config.init:
-        return pretrained.start_from(detector, config.init)
+        return pretrained.start_from(detector, config.init, categories)
     backbone = models.backbone(config.settings)
-    return ["every weight starts at random"] if backbone.scratch else pretrained.load_imagenet(detector, backbone)
+    return ["every weight starts at random"] if backbone.scratch else list(pretrained.load_imagenet(detector, backbone))
 
 
 def tell(trainer: Trainer) -> None:

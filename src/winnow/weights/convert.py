@@ -63,6 +63,24 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
     source, out = Path(source), Path(out)
     if out.suffix != ".safetensors":
         raise UsageError(f"a checkpoint of ours ends in .safetensors, got {out.name}")
+    found = read_published(source, model)
+    checkpoints.save(out, found.checkpoint)
+    return Report(source, out, found.checkpoint.paper, found.checkpoint.settings, found.weights, found.ignored,
+                  found.notes)
+
+
+@dataclass(frozen=True)
+class Found:
+    """A detector of another implementation, as one of ours; the rest is as in `Report`."""
+
+    checkpoint: Checkpoint
+    weights: int
+    ignored: dict[str, str]
+    notes: list[str]
+
+
+def read_published(source: Path, model: str | None = None) -> Found:
+    """What `convert` writes, without writing it. Raises UsageError as it does."""
     folder = hugging_face.folder_of(source)
     published = hugging_face.read(folder) if folder else read_reference(source)
     family = family_of(published.weights)
@@ -75,8 +93,7 @@ def convert(source: Path, out: Path, model: str | None = None) -> Report:
         deduced.settings["classes"])
     notes = [*deduced.notes, *notes]
     run = {"source": source.name} | published.run
-    checkpoints.save(out, Checkpoint(detector, deduced.paper, deduced.settings, categories, run))
-    return Report(source, out, deduced.paper, deduced.settings, len(state), ignored, notes)
+    return Found(Checkpoint(detector, deduced.paper, deduced.settings, categories, run), len(state), ignored, notes)
 
 
 def categories_of(classes: int) -> tuple[tuple[Category, ...], list[str]]:

@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import timm
+from rich.console import RenderableType
+from rich.table import Column, Table
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from torchvision.models import get_model_weights
 
 from ..backbone import Backbone, ResNetMaps, TimmMaps
+from ..data.categories import Category
+from ..data.coco_names import UNUSED as NO_CLASS
 from ..errors import UsageError, few
 from ..interface import BaseDetector
 from ..papers.keys import BACKBONE
 from . import cache, checkpoints
-from .convert import load_strictly
+from .checkpoints import Checkpoint
+from .classes import ClassRows, carried, class_pairs, shared_classes
+from .convert import load_strictly, read_published
 from .deduction import BODY
 from .reading import WRAPPERS, bare, read_file
 from .renaming import renamed
@@ -29,27 +37,91 @@ UNUSED = re.compile(r"^(fc|head|classifier|norm)\.|num_batches_tracked$|attn_mas
                     r"|total_(ops|params)$")
 
 
-def start_from(detector: BaseDetector, origin: str | Path) -> list[str]:
-    """Fill a detector from a checkpoint of ours, all but what has another shape there, or else its backbone only.
+@dataclass
+class Start:
+    """What a detector's weights start from, each by its name."""
 
-    The origin is a file, a run folder, or a name of published weights. Returns notes on what was filled and what was
-    not, for the screen. Raises UsageError where nothing fits.
+    origin: Path
+    whole: list[str] = field(default_factory=list)        # as they are there
+    by_class: list[str] = field(default_factory=list)     # their rows by the names of classes
+    fresh: dict[str, str] = field(default_factory=dict)   # as they were -> why
+    unused: list[str] = field(default_factory=list)       # there, and without a place here
+    classes: list[str] = field(default_factory=list)      # names that both have
+    new_classes: list[str] = field(default_factory=list)  # names that only this model has
+    left_classes: int = 0                                 # that only the other has
+
+    def lines(self) -> list[RenderableType]:
+        """For the screen: a table by part, then names."""
+        table = Table("part", *(Column(title, justify="right") for title in ("weights", "loaded", "by class", "fresh")),
+                      title=f"starting from {self.origin}", title_justify="left", title_style="")
+        kinds = (self.whole, self.by_class, list(self.fresh))
+        counts = [Counter(name.partition(".")[0] for name in names) for names in kinds]
+        for part in dict.fromkeys(part for count in counts for part in count):
+            each = [count[part] for count in counts]
+            table.add_row(part, *(str(number) for number in (sum(each), *each)))
+        table.add_row("all", *(str(number) for number in (sum(map(len, kinds)), *map(len, kinds))), style="bold")
+        told = [("classes carried over by name", self.classes), ("classes that start fresh", self.new_classes),
+                ("weights that start fresh", [f"{name} ({why})" for name, why in self.fresh.items()]),
+                ("weights without a place here", self.unused)]
+        return [table, *(f"{what}: {len(names)}: {few(names)}" for what, names in told if names),
+                *([f"{self.left_classes} other classes of it are left behind"] if self.left_classes else [])]
+
+
+def start_from(detector: BaseDetector, origin: str | Path, categories: Sequence[Category] = ()) -> list[RenderableType]:
+    """Fill a detector from another one, or else only its backbone from a file that holds no more.
+
+    The origin is a file of ours or of a published implementation, a run folder, or a name of published weights. Weights
+    of the same name and shape are taken as they are; rows that stand for classes go over by the names of `categories`,
+    the detector's own; without them they go over whole or not at all. Returns what was filled and what was not, for
+    the screen. Raises UsageError where nothing fits.
     """
     path = Path(origin)
     if not path.exists():
         path = cache.find(str(origin))
-    if not path.is_dir() and not _is_ours(path):
-        return load_backbone(detector, path)
-    other = checkpoints.load(path).detector.state_dict()
-    own = detector.state_dict()
-    fits = {name: weight for name, weight in other.items() if name in own and own[name].shape == weight.shape}
-    if not fits:
-        raise UsageError(f"no weight of {path} has a place in this model")
-    detector.load_state_dict(fits, strict=False)
-    fresh = sorted(set(own) - set(fits))
-    notes = [f"{len(fits)} of {len(own)} weights start from {path}"]
-    return notes + ([f"{len(fresh)} start fresh, as they have another shape or no counterpart: {few(fresh)}"]
-                    if fresh else [])
+    if path.is_dir() or _is_ours(path):
+        return fill(detector, categories, checkpoints.load(path), path).lines()
+    try:
+        published = read_published(path).checkpoint
+    except UsageError:  # no whole detector; reading it as a backbone says what is wrong with it
+        return list(load_backbone(detector, path))
+    return fill(detector, categories, published, path).lines()
+
+
+def fill(detector: BaseDetector, categories: Sequence[Category], other: Checkpoint, origin: Path) -> Start:
+    """Fill a detector from another one of any paper; see `start_from`."""
+    own, theirs = detector.state_dict(), other.detector.state_dict()
+    pairs = shared_classes(categories, other.categories)
+    names = [category.name for category in categories]
+    mine = {i for i, _ in pairs}
+    start = Start(origin, unused=sorted(theirs.keys() - own.keys()), classes=[names[i] for i, _ in pairs],
+                  new_classes=[name for i, name in enumerate(names) if i not in mine],
+                  left_classes=len({each.name for each in other.categories} - {NO_CLASS}) - len(pairs) if names else 0)
+    kept: dict[str, Tensor] = {}
+    for name, weight in own.items():
+        if name not in theirs:
+            start.fresh[name] = "not there"
+            continue
+        rows = (ClassRows.of(name, weight, len(categories)), ClassRows.of(name, theirs[name], len(other.categories)))
+        if categories and rows[0] and rows[1]:
+            filled = carried(weight, theirs[name], (rows[0], rows[1]), class_pairs(name, detector, pairs))
+            if filled is None:
+                start.fresh[name] = "no class in common"
+            else:
+                start.by_class.append(name)
+                kept[name] = filled
+        elif weight.shape == theirs[name].shape:
+            start.whole.append(name)
+            kept[name] = theirs[name]
+        else:
+            start.fresh[name] = f"{_shape(weight)} here, {_shape(theirs[name])} there"
+    if not start.whole:
+        raise UsageError(f"no weight of {origin} has a place in this model")
+    detector.load_state_dict(kept, strict=False)
+    return start
+
+
+def _shape(weight: Tensor) -> str:
+    return "x".join(map(str, weight.shape)) or "a number"
 
 
 def load_backbone(detector: BaseDetector, path: Path) -> list[str]:
