@@ -140,22 +140,31 @@ def check(data: Data,
 
 
 @app.command()
-def predict(sources: Annotated[list[str], typer.Argument(help="Images, folders, globs, URLs.")],
+def predict(sources: Annotated[list[str], typer.Argument(
+                help="Images, folders, globs, URLs; videos, camera:0, rtsp://..., stream:http://...")],
             model: Model,
             rho: Rho = None,
             threshold: Annotated[float, typer.Option(min=0, max=1, help="Lowest score to show.")] = 0.3,
             out: Annotated[Path | None, typer.Option(help="Folder for drawn copies.")] = None,
             json_file: JsonFile = None,
             show_tokens: Annotated[bool, typer.Option("--show-tokens", help="Draw which tokens were kept.")] = False,
+            slices: Annotated[int | None, typer.Option(
+                "--slice", metavar="PIXELS", help="Look at larger images in slices of this side.")] = None,
+            overlap: Annotated[float, typer.Option(help="Share of a slice that its neighbours see too.")] = 0.2,
+            track: Annotated[bool, typer.Option("--track", help="Number the objects of a video.")] = False,
+            batch_size: Annotated[int, typer.Option(min=1, help="Frames of a video at once.")] = 1,
+            resume: Annotated[bool, typer.Option("--resume", help="Go on where the same call was stopped.")] = False,
             precision: Precision = "fp32",
             ) -> None:
-    """Find objects on images, draw them, and write them down."""
-    from .inference.results import predict_command  # noqa: PLC0415
+    """Find objects on images and videos, draw them, and write them down."""
+    from .inference.predict import Request, predict_command  # noqa: PLC0415
+    from .inference.slicing import Slicing  # noqa: PLC0415
 
     if out is None and json_file is None:
         out = Path("predictions")
-    raise typer.Exit(predict_command(sources, model, out=out, json_path=json_file, threshold=threshold, rho=rho,
-                                     show_tokens=show_tokens, precision=precision))
+    request = Request(out, json_file, threshold, rho, show_tokens, None if slices is None else Slicing(slices, overlap),
+                      track, batch_size, resume)
+    raise typer.Exit(predict_command(sources, model, request, precision=precision))
 
 
 @app.command()

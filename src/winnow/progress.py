@@ -25,9 +25,9 @@ console = Console(highlight=False, soft_wrap=True)  # lines of a log are as long
 
 
 class Progress:
-    """A job of `total` steps. Use as a context; in a file, one line at least every `every` seconds."""
+    """A job of `total` steps, None where nobody knows. Use as a context; in a file, one line every `every` seconds."""
 
-    def __init__(self, what: str, total: int, *, every: float = 15.0, start: int = 0):
+    def __init__(self, what: str, total: int | None, *, every: float = 15.0, start: int = 0):
         self.what, self.total, self.every = what, total, every
         self.start, self.done = start, start
         self.note: Note = ""
@@ -56,7 +56,7 @@ class Progress:
         if console.is_terminal and (isinstance(note, str) or time.monotonic() - self.told > GLANCE):
             self.told = time.monotonic()
             self.bar.update(self.task, note=self._noted())
-        if not console.is_terminal and time.monotonic() - self.told > self.every and self.done < self.total:
+        if not console.is_terminal and time.monotonic() - self.told > self.every and self.done != self.total:
             self._tell()
 
     def say(self, note: str) -> None:
@@ -70,15 +70,17 @@ class Progress:
     def _tell(self) -> None:
         self.told = time.monotonic()
         spent = self.told - self.began
-        left = spent / max(self.done - self.start, 1) * (self.total - self.done)
-        console.print(f"{self.what} {self._amount(spent)}, {clock(spent)} gone, {clock(left)} left  {self._noted()}",
-                      markup=False)
+        left = ""
+        if self.total is not None:
+            rest = spent / max(self.done - self.start, 1) * max(self.total - self.done, 0)
+            left = f", {clock(rest)} left"
+        console.print(f"{self.what} {self._amount(spent)}, {clock(spent)} gone{left}  {self._noted()}", markup=False)
 
     def _columns(self) -> tuple[ProgressColumn, ...]:
         return (MofNCompleteColumn(),)
 
     def _amount(self, spent: float) -> str:
-        return f"{self.done}/{self.total}"
+        return f"{self.done}" if self.total is None else f"{self.done}/{self.total}"
 
 
 class Transfer(Progress):
@@ -89,7 +91,7 @@ class Transfer(Progress):
 
     def _amount(self, spent: float) -> str:
         speed = (self.done - self.start) / max(spent, 1e-3)
-        return f"{megabytes(self.done)} of {megabytes(self.total)}, {megabytes(speed)}/s"
+        return f"{megabytes(self.done)} of {megabytes(self.total or 0)}, {megabytes(speed)}/s"
 
 
 def counted(number: int, thing: str) -> str:

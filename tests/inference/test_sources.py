@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from winnow.errors import DataError, UsageError
-from winnow.inference.sources import download, expand, file_name, open_source
+from winnow.inference.sources import Kind, download, expand, file_name, kind_of, open_source
 
 NAMES = ["b.png", "a.jpg", "Name with spaces ü.JPG", "notes.txt", "labels.json", "c.webp"]
 
@@ -48,9 +48,10 @@ def test_a_file_whose_name_looks_like_a_glob_is_itself(tmp_path):
 
 
 @pytest.mark.parametrize(("source", "said"), [
-    ("{}/missing.jpg", "no file or folder"), ("{}/*.gif", "no image matches"), ("{}/deeper/empty", "holds no image"),
-    ("ftp://example.org/a.jpg", "only http"), ("file:///etc/passwd", "only http"), ("camera:0", "not supported yet"),
-    ("{}/film.mp4", "not supported yet"),
+    ("{}/missing.jpg", "no file or folder"), ("{}/*.gif", "no image and no video"),
+    ("{}/deeper/empty", "holds no image"),
+    ("ftp://example.org/a.jpg", "only http"), ("file:///etc/passwd", "only http"), ("camera:front", "camera:0"),
+    ("{}/film.mp4", "no file or folder"), ("stream:camera", "comes an address"), ("stream:ftp://a/b", "only http"),
 ])
 def test_what_leads_to_no_image_is_said(folder, source, said):
     (folder / "deeper" / "empty").mkdir()
@@ -59,8 +60,25 @@ def test_what_leads_to_no_image_is_said(folder, source, said):
 
 
 def test_no_source_at_all_is_an_error():
-    with pytest.raises(UsageError, match="no images given"):
+    with pytest.raises(UsageError, match="nothing given"):
         expand([])
+
+
+@pytest.mark.parametrize(("source", "kind"), [
+    ("a.jpg", Kind.IMAGE), ("photo.of.a.mp4.png", Kind.IMAGE), ("http://example.org/a.jpg?x=.mp4", Kind.IMAGE),
+    ("A.MP4", Kind.VIDEO), ("https://example.org/film.webm?key=1", Kind.VIDEO), ("http://e.org/list.m3u8", Kind.VIDEO),
+    ("camera:0", Kind.LIVE), ("rtsp://10.0.0.1/h264", Kind.LIVE), ("http://e.org/cam.mjpg", Kind.LIVE),
+    ("stream:http://e.org/video", Kind.LIVE), ("camera.png", Kind.IMAGE),
+])
+def test_words_tell_images_videos_and_streams(source, kind):
+    assert kind_of(source) is kind
+
+
+def test_a_folder_gives_its_videos_too(folder):
+    (folder / "film.MOV").write_bytes(b"x")
+    found = expand([folder, "camera:0", "rtsp://10.0.0.1/a"])
+    assert found.videos == (str(folder / "film.MOV"), "camera:0", "rtsp://10.0.0.1/a")
+    assert found.ignored == 2 and len(found.images) == 4
 
 
 def test_the_name_of_an_address_is_its_last_part():

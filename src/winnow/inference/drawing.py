@@ -66,9 +66,12 @@ def annotated(data: Annotations, index: int) -> sv.Detections:
 
 
 def labels(detections: sv.Detections) -> list[str]:
-    """What is written at each detection: "person 0.87", or the name alone where there is no score."""
+    """What is written at each detection: "person 0.87", the name alone without a score, "#7 person 0.87" tracked."""
     ids = detections.class_id if detections.class_id is not None else np.zeros(len(detections), int)
     names = detections.data.get("class_name", [f"class {i}" for i in ids])
+    if detections.tracker_id is not None:
+        names = [f"#{track} {name}" if track >= 0 else name
+                 for track, name in zip(detections.tracker_id, names, strict=True)]
     if detections.confidence is None:
         return [str(name) for name in names]
     return [f"{name} {score:.2f}" for name, score in zip(names, detections.confidence, strict=True)]

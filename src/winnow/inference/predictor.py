@@ -55,6 +55,7 @@ class Predictor:
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.detector: BaseDetector = checkpoint.detector.to(self.device).eval()
         self.network: BaseDetector = self.detector.optimize(precision)
+        self.precision = precision
         self.categories: tuple[Category, ...] = tuple(checkpoint.categories)
         self.size: int = checkpoint.run.get("size", 800)
         self.longest: int | None = checkpoint.run.get("longest", 1333)

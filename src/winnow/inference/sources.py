@@ -1,4 +1,4 @@
-"""What a user can name as images: files, folders, globs and addresses, and how each is opened."""
+"""What a user can name: files, folders, globs, addresses, cameras; what each is, and how an image is opened."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from glob import glob, has_magic
 from http.client import HTTPException
 from pathlib import Path
@@ -18,37 +19,84 @@ from ..data.images import EXTENSIONS, read_image
 from ..errors import DataError, UsageError
 from ..web import check_scheme, open_address
 
-VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg"))
+VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp",
+                    ".ogv", ".m3u8"))
+STREAMING = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt"))  # schemes that never carry one image
+LIVE_ENDINGS = frozenset((".mjpg", ".mjpeg"))
+PREFIX = "stream:"  # before an http(s) address that does not look like a video
 LARGEST_DOWNLOAD = 64 * 2**20  # bytes
 TIMEOUT = 20.0  # seconds without an answer
 
 
+class Kind(Enum):
+    """What is behind a source."""
+
+    IMAGE = "image"
+    VIDEO = "video"  # it has an end, and waits for who reads it
+    LIVE = "live"    # it goes on whether anybody keeps up or not
+
+
 @dataclass(frozen=True)
 class Found:
-    """The images behind the user's words, in their order; those of a folder or a glob by name."""
+    """The images and videos behind the user's words, in their order; those of a folder or a glob by name."""
 
-    images: tuple[str, ...]
-    ignored: int = 0  # files of folders and globs whose extension is not an image's
+    sources: tuple[str, ...]
+    ignored: int = 0  # files of folders and globs whose extension is neither an image's nor a video's
+
+    @property
+    def images(self) -> tuple[str, ...]:
+        """Those that are images."""
+        return tuple(source for source in self.sources if kind_of(source) is Kind.IMAGE)
+
+    @property
+    def videos(self) -> tuple[str, ...]:
+        """The others: videos, cameras and streams."""
+        return tuple(source for source in self.sources if kind_of(source) is not Kind.IMAGE)
 
 
 def expand(sources: Sequence[str | Path]) -> Found:
-    """Files, folders (without their subfolders), globs ("**" reaches into subfolders) and http(s) addresses.
+    """Files, folders (without their subfolders), globs ("**" reaches into subfolders), addresses and cameras.
 
     A file that is named outright is taken whatever its extension; reading it will tell.
 
     Raises:
-        UsageError: where something is missing, matches no image, or is a video or a camera.
+        UsageError: where something is missing, or matches no image and no video.
 
     """
     if not sources:
-        raise UsageError("no images given; name files, folders, globs such as 'photos/*.jpg', or http(s) addresses")
-    images: list[str] = []
+        raise UsageError("nothing given; name files, folders, globs such as 'photos/*.jpg', http(s) addresses, or a "
+                         "camera such as camera:0")
+    named: list[str] = []
     ignored = 0
     for source in map(str, sources):
         found, left = _expand_one(source)
-        images += found
+        named += found
         ignored += left
-    return Found(tuple(images), ignored)
+    return Found(tuple(named), ignored)
+
+
+def kind_of(source: str) -> Kind:
+    """What a source is, by its words alone."""
+    ending = Path(file_name(without_prefix(source))).suffix.lower()
+    scheme = urlsplit(source).scheme.lower() if is_address(source) else ""
+    if camera_number(source) is not None or source.startswith(PREFIX) or scheme in STREAMING or ending in LIVE_ENDINGS:
+        return Kind.LIVE
+    return Kind.VIDEO if ending in VIDEOS else Kind.IMAGE
+
+
+def camera_number(source: str) -> int | None:
+    """0 of "camera:0", and None of any other source. UsageError for a camera without a number."""
+    name, found, number = source.partition(":")
+    if name.lower() != "camera" or not found:
+        return None
+    if not number.isdecimal():
+        raise UsageError(f"{source}: cameras have numbers; the first one is camera:0")
+    return int(number)
+
+
+def without_prefix(source: str) -> str:
+    """The address behind "stream:"."""
+    return source.removeprefix(PREFIX)
 
 
 def is_address(source: str) -> bool:
@@ -58,6 +106,7 @@ def is_address(source: str) -> bool:
 
 def file_name(source: str) -> str:
     """The last part of a path or address, for example "street.jpg"."""
+    source = without_prefix(source)
     name = Path(unquote(urlsplit(source).path)).name if is_address(source) else Path(source).name
     return name or "image"
 
@@ -100,26 +149,34 @@ def download(address: str, *, largest: int = LARGEST_DOWNLOAD, timeout: float = 
 def _expand_one(source: str) -> tuple[list[str], int]:
     """The images of one source, and how many other files were passed over."""
     path = Path(source)
-    if is_address(source):
-        check_scheme(source)
+    if is_address(without_prefix(source)):
+        if kind_of(source) is not Kind.LIVE or source.startswith(PREFIX):
+            _check_address(without_prefix(source))
         return [source], 0
-    if source.lower().startswith("camera:") or path.suffix.lower() in VIDEOS:
-        raise UsageError(f"{source}: videos and cameras are not supported yet; give images")
+    if source.startswith(PREFIX):
+        raise UsageError(f"{source}: behind {PREFIX} comes an address, such as {PREFIX}http://camera.local/video")
+    if camera_number(source) is not None:
+        return [source], 0
     if path.is_dir():
-        return _choose(sorted(path.iterdir()), f"the folder {source} holds no image; its subfolders are not searched, "
-                                               f"'{path / '**' / '*.jpg'}' would reach them")
+        return _choose(sorted(path.iterdir()), f"the folder {source} holds no image and no video; its subfolders are "
+                                               f"not searched, '{path / '**' / '*.jpg'}' would reach them")
     if path.is_file():
         return [source], 0
     if has_magic(source):
         matches = sorted(glob(source, recursive=True))  # noqa: PTH207  (Path.glob takes no absolute pattern)
-        return _choose([Path(name) for name in matches], f"no image matches {source}")
+        return _choose([Path(name) for name in matches], f"no image and no video matches {source}")
     raise UsageError(f"there is no file or folder {source}")
+
+
+def _check_address(address: str) -> None:
+    if urlsplit(address).scheme.lower() not in STREAMING:
+        check_scheme(address)
 
 
 def _choose(paths: Sequence[Path], complaint: str) -> tuple[list[str], int]:
     files = [path for path in paths if path.is_file()]
-    images = [str(path) for path in files if path.suffix.lower() in EXTENSIONS]
-    ignored = len(files) - len(images)
-    if not images:
+    known = [str(path) for path in files if path.suffix.lower() in EXTENSIONS | VIDEOS - {".m3u8"}]
+    ignored = len(files) - len(known)
+    if not known:
         raise UsageError(complaint + (f"; {ignored} other files were ignored" if ignored else ""))
-    return images, ignored
+    return known, ignored
