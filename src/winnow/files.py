@@ -95,5 +95,6 @@ def _told(why: Exception, path: Path, size: int | None, written: int) -> str:
     """The reason in words; where it is space, with what the file takes and what the disk has without it."""
     if not isinstance(why, OSError) or why.errno not in FULL:
         return str(why)
-    needed = megabytes(size) if size and size > written else f"more than {megabytes(written)}"
-    return f"{why.strerror} ({needed} needed, {megabytes(shutil.disk_usage(path.parent).free)} free)"
+    needed = f"{megabytes(size)} needed, " if size and size > written else \
+        f"more than {megabytes(written)} needed, " if written else ""
+    return f"{why.strerror} ({needed}{megabytes(shutil.disk_usage(path.parent).free)} free)"
