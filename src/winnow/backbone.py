@@ -100,7 +100,8 @@ class ResNetMaps(nn.Module):
     def __init__(self, body: ResNet, stages: int = 3, *, frozen: bool = True):
         super().__init__()
         self.stem = nn.Sequential(body.conv1, body.bn1, body.relu, body.maxpool)
-        self.stages = nn.ModuleList([body.layer1, body.layer2, body.layer3, body.layer4])
+        self.stages = nn.ModuleList(ResidualStage(*layer)
+                                    for layer in (body.layer1, body.layer2, body.layer3, body.layer4))
         self.first = 4 - stages
         self.channels = [body.fc.in_features >> (3 - i) for i in range(self.first, 4)]
         if frozen:
@@ -114,10 +115,19 @@ class ResNetMaps(nn.Module):
             images = images.contiguous(memory_format=torch.channels_last)
         x, maps = pool(relu(_convolve(conv, norm, images))), []
         for stage in self.stages:
-            for block in cast(nn.Sequential, stage):
-                x = _residual_block(block, x)
+            x = stage(x)
             maps.append(x)
         return maps[self.first:]
+
+
+class ResidualStage(nn.Sequential):
+    """The blocks of a torchvision ResNet that work at one stride."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (B, C, H, W), of the stride before -> of this one."""
+        for block in self:
+            x = _residual_block(block, x)
+        return x
 
 
 def _residual_block(block: Any, x: Tensor) -> Tensor:
@@ -176,7 +186,8 @@ class SwinMaps(nn.Module):
     def __init__(self, net: SwinTransformer, stages: int = 3, *, frozen: bool = True):
         super().__init__()
         self.patch_embed: Any = net.patch_embed
-        self.layers: Any = net.layers  # of timm's own stages and blocks
+        self.layers: Any = nn.Sequential(*(WindowStage(stage.downsample, stage.blocks)
+                                           for stage in cast(Any, net.layers)))
         self.first = len(net.layers) - stages
         widths = [info["num_chs"] for info in net.feature_info]
         self.channels = widths[self.first:]
@@ -192,12 +203,25 @@ class SwinMaps(nn.Module):
         x = self.patch_embed(F.pad(images, (0, -width % side, 0, -height % side)))  # (B, H, W, C)
         maps = []
         for i, stage in enumerate(self.layers):
-            x = stage.downsample(x)
-            for block in stage.blocks:
-                x = _window_block(block, x)
+            x = stage(x)
             if i >= self.first:
                 maps.append(self.norms[i - self.first](x).permute(0, 3, 1, 2).contiguous())
         return maps
+
+
+class WindowStage(nn.Module):
+    """The blocks of a timm Swin that work at one stride, and the merging of patches before them."""
+
+    def __init__(self, downsample: nn.Module, blocks: nn.Sequential):
+        super().__init__()
+        self.downsample, self.blocks = downsample, blocks
+
+    def forward(self, x: Tensor) -> Tensor:
+        """A map (B, H, W, C), of the stride before -> of this one."""
+        x = self.downsample(x)
+        for block in self.blocks:
+            x = _window_block(cast(SwinTransformerBlock, block), x)
+        return x
 
 
 def _window_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:

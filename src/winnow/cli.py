@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 the data or the result is not in order, 2 the call can't b
 from __future__ import annotations
 
 import json
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -285,11 +286,22 @@ def main(arguments: Sequence[str] | None = None) -> None:
     words = sys.argv[1:] if arguments is None else list(arguments)
     try:
         app(spread([word for word in words if word != "--debug"]), prog_name="winnow")
-    except (WinnowError, FloatingPointError) as error:
-        if "--debug" in words:
+    except Exception as error:
+        if not first_to_tell():
+            sys.exit(1)
+        if "--debug" in words or not isinstance(error, WinnowError | FloatingPointError):
             raise
         Console(stderr=True, highlight=False, soft_wrap=True).print(f"winnow: {error}", markup=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)
+
+
+def first_to_tell() -> bool:
+    """Whether no other process of the same run has told yet what went wrong; the others only follow it."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        return True
+    from .processes import first_to_tell as first  # noqa: PLC0415
+
+    return first()
 
 
 def spread(words: Sequence[str]) -> list[str]:

@@ -20,8 +20,11 @@ class BaseDetector(nn.Module, ABC):
     weights, so that wrappers of a module (several processes, mixed precision) have to know nothing else.
     """
 
-    criterion: Callable[[Any, Sequence[Target]], Losses]
-    """What an output costs that was made, in training mode, with the targets at hand."""
+    criterion: Callable[..., Losses]
+    """What an output costs that was made, in training mode, with the targets at hand: (output, targets, objects).
+
+    Losses that are for each object are divided by `objects`, by default those of the targets.
+    """
 
     keep: int = 100
     """How many detections of an image the paper evaluates."""

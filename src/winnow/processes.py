@@ -5,13 +5,25 @@ All of them must ask the same questions in the same order: who asks waits for th
 
 from __future__ import annotations
 
+import os
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.distributed_c10d import _get_default_store
 
 Value = TypeVar("Value")
+
+
+def first_to_tell() -> bool:
+    """Whether this is the first process of the run to ask; before they know each other, the main one is."""
+    if not (dist.is_available() and dist.is_initialized()):
+        return os.environ.get("RANK", "0") == "0"
+    try:
+        return int(_get_default_store().add("winnow: what went wrong", 1)) == 1
+    except RuntimeError:  # the process that keeps the store is gone already
+        return False
 
 
 def several() -> bool:

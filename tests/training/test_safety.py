@@ -35,11 +35,11 @@ def spoilt(monkeypatch) -> Callable[..., None]:
     def spoilt(spoil: Spoil, *steps: int) -> None:
         compute, calls = loop.losses_of, []
 
-        def spoil_and_compute(trainer, loaded):
+        def spoil_and_compute(trainer, loaded, objects):
             calls.append(1)
             if len(calls) in steps:
                 spoil(trainer, loaded[0], loaded[1])
-            return compute(trainer, loaded)
+            return compute(trainer, loaded, objects)
 
         monkeypatch.setattr(loop, "losses_of", spoil_and_compute)
 
@@ -90,8 +90,8 @@ def test_what_is_not_finite_is_told_with_its_place_and_kept(configure, spoilt, c
 def test_a_loss_is_named_where_only_it_is_not_finite(configure, spoilt, monkeypatch):
     criterion = loop.losses_of
 
-    def spoil(trainer, loaded):
-        losses = criterion(trainer, loaded)
+    def spoil(trainer, loaded, objects):
+        losses = criterion(trainer, loaded, objects)
         losses.terms["saliency"] = losses.terms["saliency"] * torch.nan
         return losses
 

@@ -47,11 +47,14 @@ class Criterion:
         """How the logits are meant; matching and losses agree on it."""
         return self.matcher.classification
 
-    def __call__(self, output: Output, targets: Sequence[Target]) -> Losses:
-        """Losses of an output that was made with the targets at hand."""
+    def __call__(self, output: Output, targets: Sequence[Target], objects: float | None = None) -> Losses:
+        """Losses of an output that was made with the targets at hand, for each of so many objects.
+
+        By default these are those of the batch, averaged over processes.
+        """
         if not output.stages:
             raise ValueError("this output has nothing to supervise; call the detector with targets")
-        objects = count_objects(targets)
+        objects = count_objects(targets) if objects is None else objects
         open_stages = [stage for stage in output.stages if stage.matches is None]
         found = iter(self.matcher(open_stages, targets))
         terms: dict[str, Tensor] = {}
@@ -79,10 +82,14 @@ class Criterion:
         }
 
 
-def count_objects(targets: Sequence[Target]) -> float:
-    """Objects of the batch, averaged over the processes of a distributed run, at least 1."""
-    count = torch.tensor(float(sum(len(target.labels) for target in targets)), device=targets[0].boxes.device)
-    return max(1.0, processes.mean(count).item())
+def count_objects(targets: Sequence[Target], steps: int = 1, device: torch.device | None = None) -> float:
+    """Objects of a step, averaged over `steps` and over the processes of a distributed run, at least 1.
+
+    Processes tell each other on the device, by default that of the targets.
+    """
+    count = torch.tensor(float(sum(len(target.labels) for target in targets)),
+                         device=targets[0].boxes.device if device is None else device)
+    return max(1.0, processes.mean(count).item() / steps)
 
 
 @torch.no_grad()

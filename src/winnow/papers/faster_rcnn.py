@@ -111,7 +111,7 @@ class RegionDetector(BaseDetector):
         self.regions.box_predictor(self.regions.box_head(maps["0"].new_empty(proposals, WIDTH, side, side)))
 
 
-def region_criterion(output: Regions, _: Sequence[Target]) -> Losses:
+def region_criterion(output: Regions, _: Sequence[Target], __: float | None = None) -> Losses:
     """The losses that the parts have computed from the targets on the way, each with weight 1."""
     if not output.losses:
         raise ValueError("this output has nothing to supervise; call the detector in training mode with targets")

@@ -22,6 +22,7 @@ from .setup import seed_all, set_up
 from .state import resumable, save_results, save_state, save_when_due
 from .stopping import Stopping
 from .trainer import Trainer
+from .updates import with_objects
 from .watch import Watch
 
 
@@ -39,9 +40,10 @@ def learn(trainer: Trainer, stopping: Stopping, watch: Watch) -> None:
     with Progress("training", recipe.epochs * len(trainer.train), start=trainer.done) as progress:
         while trainer.epoch < recipe.epochs:
             begin_epoch(trainer)
-            for loaded in trainer.meter.timed(trainer.train):
+            batches = trainer.meter.timed(trainer.train)
+            for loaded, objects in with_objects(batches, recipe.accumulate, accelerator.device):
                 with nullcontext() if trainer.updating else accelerator.no_sync(trainer.model):
-                    losses = checked(trainer, loaded, partial(losses_of, trainer, loaded))
+                    losses = checked(trainer, loaded, partial(losses_of, trainer, loaded, objects))
                     accelerator.backward(losses.total / recipe.accumulate)
                 trainer.meter.add(losses)
                 if updated := trainer.updating:
@@ -72,11 +74,11 @@ def begin_epoch(trainer: Trainer) -> None:
     still(trainer.model.train())
 
 
-def losses_of(trainer: Trainer, loaded: Loaded) -> Losses:
-    """A batch through the detector, and what that costs."""
+def losses_of(trainer: Trainer, loaded: Loaded, objects: float) -> Losses:
+    """A batch through the detector, and what that costs for each of so many objects."""
     batch, targets, _ = loaded
     wanted = [target.to(trainer.accelerator.device) for target in targets]
-    return trainer.detector.criterion(forward(trainer, batch, wanted), wanted)
+    return trainer.detector.criterion(forward(trainer, batch, wanted), wanted, objects)
 
 
 def forward(trainer: Trainer, batch: Batch, wanted: Sequence[Target]) -> Output:
@@ -114,5 +116,5 @@ def metrics_of_epoch(trainer: Trainer, stopping: Stopping, watch: Watch) -> dict
 def evaluate(trainer: Trainer) -> Evaluation:
     """What the weights find on the validation split, and how good that is."""
     recipe = trainer.config.recipe
-    return validate(trainer.evaluated.eval(), trainer.val, batch_size=recipe.batch_size,
+    return validate(trainer.evaluated().eval(), trainer.val, batch_size=recipe.batch_size,
                     device=trainer.accelerator.device)

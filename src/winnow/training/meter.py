@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import torch
 
+from .. import processes
 from ..bench.machine import own_memory
 from ..losses import Losses
 
@@ -39,8 +40,15 @@ class Meter:
         return float(self.sums[name] / self.steps[name]) if name in self.sums else math.nan
 
     def means(self) -> dict[str, float]:
-        """All means so far."""
-        return {name: self.mean(name) for name in self.sums}
+        """All means so far, over all processes; each of them has to ask."""
+        names = list(dict.fromkeys(name for own in processes.gather(list(self.sums)) for name in own))
+        if not names:
+            return {}
+        device = next((each.device for each in self.sums.values()), None)
+        both = [[torch.as_tensor(each.get(name, 0), device=device).float() for name in names]
+                for each in (self.sums, self.steps)]
+        sums, steps = processes.mean(torch.stack([torch.stack(each) for each in both]))
+        return dict(zip(names, (sums / steps).tolist(), strict=True))
 
     def timed(self, batches: Iterable[Value]) -> Iterator[Value]:
         """The same batches; what is spent on waiting for them and on what is done with them is added up."""

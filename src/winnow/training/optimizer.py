@@ -13,6 +13,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from ..errors import UsageError
 from .recipes import Recipe
+from .sharding import local
 
 Tensors = tuple[Tensor, ...] | list[Tensor]
 OFFSETS = ("sampling_offsets", "reference_points")
@@ -80,6 +81,7 @@ def make_average(model: nn.Module, recipe: Recipe) -> AveragedModel | None:
     Early on it follows closely: update n keeps 1 - n^-0.75 of it, until that reaches the recipe's decay.
     """
     def follow(own: Tensors, new: Tensors, updates: Tensor | int) -> None:
+        own, new = [local(each) for each in own], [local(each) for each in new]
         if own[0].is_floating_point():
             decay = min(recipe.ema, 1 - (1 + int(updates)) ** -0.75)
             get_ema_multi_avg_fn(decay)(own, new, updates)

@@ -16,10 +16,11 @@ from ..errors import UsageError, near
 from ..selection import Lite
 from ..sizes import Size
 from ..weights import cache
+from .engine import Engine
 from .recipes import RECIPES, Recipe
 from .run import RunConfig
 
-RECIPE, BACKBONE = get_type_hints(Recipe), get_type_hints(Backbone)
+RECIPE, ENGINE, BACKBONE = get_type_hints(Recipe), get_type_hints(Engine), get_type_hints(Backbone)
 BACKBONE.pop("name")  # that is what the key "backbone" gives
 PARTS = {"size": get_type_hints(Size), "lite": get_type_hints(Lite)}  # descriptions that are set key by key
 WHOLES = ("backbone", "lite")                                         # or at once
@@ -29,8 +30,9 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
                changes: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
     """The run that the options describe; `changes` that are None keep the model's own value.
 
-    A key belongs to the recipe (lr), the transformer's size (width), Lite DETR's schedule (block), the backbone
-    (scratch) or the paper's function (queries), and may say so: "size.width", "lite.block", "backbone.scratch".
+    A key belongs to the recipe (lr), the engine (compile), the transformer's size (width), Lite DETR's schedule
+    (block), the backbone (scratch) or the paper's function (queries), and may say so: "size.width", "lite.block",
+    "backbone.scratch".
     "recipe" names another recipe to start from. Raises UsageError for a model, a recipe or weights to start from that
     there are not, keys that none of them has, and values of another type.
     """
@@ -43,6 +45,7 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     paper.pop("return")
     settings: dict[str, Any] = dict(named.settings)
     recipe: dict[str, Any] = {}
+    engine: dict[str, Any] = {}
     values = {key: value for key, value in (changes or {}).items() if value is not None}
     values |= {_without_owner(key): value for key, value in parse(assignments).items()}
     start = _recipe(values.pop("recipe", named.recipe))
@@ -52,6 +55,8 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
             raise UsageError("the number of classes is the data's; leave it out")
         if key in RECIPE:
             recipe[key] = _as(RECIPE[key], key, value)
+        elif key in ENGINE:
+            engine[key] = _as(ENGINE[key], key, value)
         elif key in parts:
             name = parts[key]
             whole = asdict(models.described(named.paper, name, settings.get(name) or {}))
@@ -64,10 +69,10 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
         elif key in paper:
             settings[key] = _as(paper[key], key, value)
         else:
-            known = {*RECIPE, *parts, *BACKBONE, *paper} - {"classes"}
+            known = {*RECIPE, *ENGINE, *parts, *BACKBONE, *paper} - {"classes"}
             raise UsageError(f"{model} has no setting {key!r}; {near(key, known)}")
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
-                     recipe=replace(start, **recipe), init=init, workers=workers)
+                     recipe=replace(start, **recipe), init=init, workers=workers, engine=Engine(**engine))
 
 
 def typed(config: RunConfig) -> str:

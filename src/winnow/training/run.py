@@ -27,6 +27,7 @@ import torch
 from ..errors import UsageError
 from ..files import check_free, remove_unfinished, replace_file
 from ..progress import console
+from .engine import Engine
 from .recipes import Recipe
 
 
@@ -42,6 +43,7 @@ class RunConfig:
     recipe: Recipe = field(default_factory=Recipe)
     init: str | None = None   # weights to start from, by path or published name
     workers: int = 2          # processes that read images
+    engine: Engine = field(default_factory=Engine)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -53,7 +55,8 @@ class RunConfig:
         known = {each.name for each in fields(cls)}
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
                                   for key, value in plain["recipe"].items()}
-        return cls(**{key: value for key, value in plain.items() if key in known} | {"recipe": Recipe(**values)})
+        return cls(**{key: value for key, value in plain.items() if key in known} |
+                   {"recipe": Recipe(**values), "engine": Engine(**plain.get("engine", {}))})
 
 
 class RunFolder:

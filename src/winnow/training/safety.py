@@ -93,6 +93,8 @@ def incident(trainer: Trainer, loaded: Loaded, what: str, random: State) -> None
 
     With weights that are not finite every later batch would be skipped too; so it stops there.
     """
+    if trainer.undivided is not None:  # no process can look into it alone
+        raise FloatingPointError(f"{where(trainer)}: {what}; without --set shard=true the run would say more")
     device = trainer.accelerator.device
     batch, targets = loaded[0].to(device), [target.to(device) for target in loaded[1]]
     names = [meta.name or f"image {meta.image_id}" for meta in loaded[2]]

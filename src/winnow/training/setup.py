@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import set_seed
 from rich.console import RenderableType
+from torch import nn
+from torch.optim.swa_utils import AveragedModel
 
 from .. import models
 from ..data.batching import loader
@@ -23,10 +26,12 @@ from ..errors import UsageError
 from ..interface import BaseDetector
 from ..progress import console, counted
 from ..weights import pretrained
+from .engine import Engine, compile_blocks, recompute
 from .freezing import freeze
 from .optimizer import make_average, make_optimizer, make_schedule
 from .recipes import Recipe
 from .run import RunConfig, RunFolder
+from .sharding import divide
 from .state import go_on
 from .trainer import Trainer
 
@@ -63,11 +68,13 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
             console.print(note, markup=False)
     for note in freeze(detector, recipe.frozen):
         console.print(note, markup=False)
-    optimizer = make_optimizer(detector, recipe)
+    average = make_average(detector, recipe)
+    undivided = copy.deepcopy(detector) if config.engine.shard else None
+    model = spread(detector, average, config.engine, accelerator)
+    optimizer = accelerator.prepare(make_optimizer(detector, recipe))
     schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
-    model, optimizer = accelerator.prepare(detector, optimizer)
-    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule,
-                      make_average(detector, recipe), batches, train_set, val_set)
+    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, undivided, batches,
+                      train_set, val_set)
     tell(trainer)
     if resume and accelerator.is_main_process:
         folder.remove_unfinished()
@@ -88,6 +95,25 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
                            mixed_precision=recipe.precision, step_scheduler_with_optimizer=False)
     except ValueError as error:
         raise UsageError(f"precision={recipe.precision} is not to be had: {error}") from error
+
+
+def spread(detector: BaseDetector, average: AveragedModel | None, engine: Engine,
+           accelerator: Accelerator) -> nn.Module:
+    """The detector as the loop calls it: on its device, on all processes, and as the engine says."""
+    detector.train().to(accelerator.device)
+    if engine.checkpointing:
+        recompute(detector)
+    if engine.compile:
+        compile_blocks(detector)
+    if average is not None:
+        average.to(accelerator.device)
+    if engine.shard:
+        divide(detector, accelerator)
+        if average is not None:
+            divide(average.module, accelerator)
+        return detector
+    model: nn.Module = accelerator.prepare(detector)
+    return model
 
 
 def seed_all(recipe: Recipe, epoch: int = 0) -> None:

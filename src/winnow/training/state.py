@@ -21,6 +21,7 @@ from ..weights import checkpoints
 from .meter import Meter
 from .rng import random_state, restore_random_state
 from .safety import check_weights
+from .sharding import load_optimizer, load_weights, whole
 from .stopping import StoppedError, Stopping
 from .trainer import Skips, Trainer
 
@@ -36,10 +37,11 @@ def save_state(trainer: Trainer) -> None:
 
 def save_results(trainer: Trainer) -> None:
     """What users look at, from what the state holds after an epoch: its metrics, its weights, the best weights."""
+    detector = trainer.evaluated()
     if not trainer.accelerator.is_main_process:
         return
     folder, row = trainer.folder, trainer.history[-1]
-    checkpoint = trainer.as_checkpoint(trainer.evaluated, AP=row.get("AP"), AP50=row.get("AP50"))
+    checkpoint = trainer.as_checkpoint(detector, AP=row.get("AP"), AP50=row.get("AP50"))
     checkpoints.save(folder.last, checkpoint)
     if trainer.best_epoch == trainer.epoch:
         checkpoints.save(folder.best, checkpoint)
@@ -77,9 +79,9 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
     scaler = trainer.accelerator.scaler
     own = {"random": random_state(trainer.accelerator.device), "meter": trainer.meter.as_dict()}
     return {
-        "weights": trainer.detector.state_dict(), "optimizer": trainer.optimizer.state_dict(),
+        "weights": whole(trainer.detector.state_dict()), "optimizer": whole(trainer.optimizer.state_dict()),
         "schedule": trainer.schedule.state_dict(),
-        "average": None if trainer.average is None else trainer.average.state_dict(),
+        "average": None if trainer.average is None else whole(trainer.average.state_dict()),
         "scaler": None if scaler is None else scaler.state_dict(),
         "epoch": trainer.epoch, "step": trainer.step, "history": trainer.history,
         "best": trainer.best, "best_epoch": trainer.best_epoch,
@@ -99,11 +101,11 @@ def go_on(trainer: Trainer) -> None:
         if told:
             raise UsageError(f"{trainer.folder.root} can't go on exactly: {told}")
         own = state["processes"][trainer.accelerator.process_index]
-        trainer.detector.load_state_dict(state["weights"])
-        trainer.optimizer.load_state_dict(state["optimizer"])
+        load_weights(trainer.detector, state["weights"])
+        load_optimizer(trainer.optimizer, state["optimizer"])
         trainer.schedule.load_state_dict(state["schedule"])
         if trainer.average is not None:
-            trainer.average.load_state_dict(state["average"])
+            load_weights(trainer.average, state["average"])
         if trainer.accelerator.scaler is not None:
             trainer.accelerator.scaler.load_state_dict(state["scaler"])
         trainer.epoch, trainer.step, trainer.history = state["epoch"], state["step"], state["history"]

@@ -18,6 +18,7 @@ from ..progress import counted
 from ..weights.checkpoints import Checkpoint
 from .meter import Meter, peak_memory
 from .run import RunConfig, RunFolder
+from .sharding import whole
 
 
 @dataclass
@@ -42,6 +43,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     schedule: torch.optim.lr_scheduler.LambdaLR
     average: AveragedModel | None
+    undivided: BaseDetector | None  # where the model is divided among processes: one to gather its weights in
     train: Loader
     train_data: CocoData
     val: CocoData
@@ -55,10 +57,12 @@ class Trainer:
     saved: tuple[int, int] = (0, 0)                              # epoch and step of the last state on the disk
     saved_at: float = field(default_factory=time.monotonic)
 
-    @property
     def evaluated(self) -> BaseDetector:
-        """The weights that are evaluated and saved: the average where there is one."""
+        """The weights that are evaluated and saved: the average where there is one. Every process has to ask."""
         module: Any = self.detector if self.average is None else self.average.module
+        if self.undivided is not None:
+            self.undivided.load_state_dict(whole(module.state_dict()))
+            return self.undivided
         return module  # type: ignore[no-any-return]
 
     @property
