@@ -12,6 +12,7 @@ from .dropout import Dropout
 from .heads import Head
 from .mlp import FeedForward, start_xavier
 from .positions import BoxPositions
+from .recompute import recomputed
 from .structures import Prediction, Pyramid, Queries, Samples, Tokens
 
 
@@ -39,7 +40,7 @@ class DecoderLayer(nn.Module):
                 hidden_from: Tensor | None) -> tuple[Tensor, Samples | None]:
         """Queries (B, Q, C) at reference (B, Q, 2 | 4) -> (B, Q, C) and where they looked, if they aimed."""
         who = hidden + position
-        heard, _ = self.converse(who, who, hidden, attn_mask=hidden_from, need_weights=False)
+        heard, _ = recomputed(self.converse, who, who, hidden, attn_mask=hidden_from, need_weights=False)
         hidden = self.norm1(hidden + self.dropout(heard))
         read, samples = self.attention(hidden + position, reference, memory)
         hidden = self.norm2(hidden + self.dropout(read))
@@ -54,7 +55,7 @@ class PreNormDecoderLayer(DecoderLayer):
         """As without it."""
         said = self.norm1(hidden)
         who = said + position
-        heard, _ = self.converse(who, who, said, attn_mask=hidden_from, need_weights=False)
+        heard, _ = recomputed(self.converse, who, who, said, attn_mask=hidden_from, need_weights=False)
         hidden = hidden + self.dropout(heard)
         read, samples = self.attention(self.norm2(hidden) + position, reference, memory)
         hidden = hidden + self.dropout(read)

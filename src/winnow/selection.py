@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from .heads import Head
 from .mlp import start_xavier
 from .proposals import ProposalProjection
+from .recompute import recomputed
 from .structures import Pyramid, Selection, Stage
 
 
@@ -189,7 +190,10 @@ class SaliencyScorer(nn.Module):
 
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Tensor, list[Stage]]:
         """Scores (B, T); the DAM teaches them, in losses/saliency.py, so there is no stage to supervise."""
-        return self.rate(self.project(memory.values + memory.positions, memory.grid)), []
+        return recomputed(self._scores, memory), []
+
+    def _scores(self, memory: Pyramid) -> Tensor:
+        return self.rate(self.project(memory.values + memory.positions, memory.grid))
 
     def rate(self, tokens: Tensor) -> Tensor:
         """Projected tokens (B, T, C) -> scores (B, T). The mean counts padding, as in the reference."""

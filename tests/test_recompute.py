@@ -1,0 +1,37 @@
+"""What is computed again on the way back gives the same, and keeps less."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from winnow.dropout import Dropout
+from winnow.recompute import recomputed
+
+
+def test_the_same_random_numbers_are_drawn_again():
+    x, drop = torch.ones(1000, requires_grad=True), Dropout(0.5)
+    y = recomputed(drop, x)
+    torch.rand(7)  # others draw in between
+    y.sum().backward()
+    assert x.grad is not None
+    assert torch.equal(x.grad, y.detach())
+
+
+def test_what_lies_between_is_not_kept():
+    layers, kept = nn.Sequential(nn.Linear(4, 64), nn.ReLU(), nn.Linear(64, 1)), []
+
+    def keep(x: torch.Tensor) -> torch.Tensor:
+        kept.append(x.shape)
+        return x
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        recomputed(layers, torch.randn(8, 4))
+    assert (8, 64) not in kept
+
+
+def test_without_gradients_nothing_is_computed_twice():
+    calls = []
+    with torch.no_grad():
+        assert recomputed(lambda x: calls.append(x) or x + 1, torch.ones(1)) == 2
+    assert len(calls) == 1
