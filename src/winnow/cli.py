@@ -41,6 +41,7 @@ Model = Annotated[str, typer.Option("--model", "-m", help="Run folder, checkpoin
 Rho = Annotated[float | None, typer.Option(min=0, max=1, help="Share of the tokens to refine, above 0.")]
 Data = Annotated[Path, typer.Argument(help="Folder with COCO, Roboflow, YOLO or VOC data, or one file.")]
 Precision = Annotated[str, typer.Option(help="fp32; bf16 and, on GPUs, fp16 are faster; boxes differ a little.")]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop where anything of the data would be left out.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write what is shown here, as JSON.")]
 SEVERAL = ("--model", "-m", "--size", "--batch", "--rho", "--precision", "--ops", "--against")  # values, of bench
 Set = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...", help="Any settings, such as lr=1e-4.")]
@@ -73,6 +74,7 @@ def train(data: Data,
           resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out, as begun.")] = False,
           init: Annotated[str | None, typer.Option(help="Start from a checkpoint, a backbone, or a name.")] = None,
           workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 2,
+          strict: Strict = False,
           set_: Set = None) -> None:
     """Train a model on a folder of images and boxes."""
     from .training.loop import train as run  # noqa: PLC0415
@@ -84,7 +86,7 @@ def train(data: Data,
     changes = {"rho": rho, "epochs": epochs, "batch_size": batch_size, "size": size}
     if size is not None:
         changes["longest"] = round(size * 1333 / 800)
-    config = run_config(str(data), model, out=str(folder), init=init, workers=workers,
+    config = run_config(str(data), model, out=str(folder), init=init, workers=workers, strict=strict,
                         changes=changes, assignments=set_ or [])
     done = run(config, resume=resume)
     console.print(f"weights, metrics and report are in {done.root}", markup=False)
@@ -101,6 +103,7 @@ def val(data: Data,
         workers: Annotated[int, typer.Option(min=0, help="Processes that read images.")] = 0,
         class_agnostic: Annotated[bool, typer.Option("--class-agnostic", help="Boxes count in any class.")] = False,
         max_dets: Annotated[int | None, typer.Option(min=1, help="Detections of an image that count; 100.")] = None,
+        strict: Strict = False,
         page: Annotated[Path | None, typer.Option(help="Draw the evaluation as one HTML file.")] = None,
         json_file: JsonFile = None) -> None:
     """COCO metrics of a model, or of a results file, and the mistakes behind them."""
@@ -113,7 +116,7 @@ def val(data: Data,
         if file:
             check_free(file)
     judged = validate_command(Request(data, split, model, detections, rho, batch_size, workers, precision,
-                                      class_agnostic, max_dets, page))
+                                      class_agnostic, max_dets, page, strict))
     Console(highlight=False).print(judged.table())
     if json_file:
         write_json(json_file, judged.evaluation.as_dict())

@@ -65,6 +65,8 @@ CASES: dict[str, tuple[Spoil, dict[str, int]]] = {
     "rare": (many, {"class-imbalance": 1}),
     "a copy in the other split": (lambda made: copied(made, "val"), {"duplicate-across-splits": 1}),
     "a copy in the same split": (lambda made: copied(made, "train"), {"duplicate-file": 1}),
+    "a file under two ids": (lambda made: made.contents["train"]["images"].append(
+        {"id": 9, "file_name": "a.png", "width": 80, "height": 60}), {"duplicate-file": 1}),
     "a smaller copy": (squeezed, {"alike-across-splits": 1}),
     "a strip": (lambda made: made.image("train", "d.png", pixels=Image.new("RGB", (400, 35))), {"odd-shape": 1}),
     "a dot": (lambda made: made.image("train", "d.png", pixels=Image.new("RGB", (9, 9))), {"small-image": 1}),

@@ -140,6 +140,14 @@ def test_without_a_box_nothing_is_written(made, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_under_two_ids_is_kept_once(made, tmp_path):
+    made.contents["train"]["images"].append({"id": 9, "file_name": "a.png", "width": 80, "height": 60})
+    made.annotate("train", image_id=9, category_id=1, bbox=[1, 1, 5, 5])
+    done = repair(examine(made.write()), tmp_path / "out")
+    assert [image["id"] for image in annotations(tmp_path / "out")["images"]] == [1, 2]
+    assert [each["code"] for each in done.changes] == ["duplicate-file"]
+
+
 def test_another_format_becomes_coco(made, tmp_path):
     root = made.write()
     splits = [(name, root / "annotations" / f"instances_{name}.json", root / name) for name in ("train", "val")]

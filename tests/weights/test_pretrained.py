@@ -14,10 +14,11 @@ from safetensors.torch import save_file
 from torchvision.models import resnet18
 
 from winnow import models
+from winnow.backbone import Backbone
 from winnow.data.categories import Category
 from winnow.detector import Detector
 from winnow.errors import UsageError
-from winnow.weights import checkpoints
+from winnow.weights import checkpoints, pretrained
 from winnow.weights.checkpoints import Checkpoint
 from winnow.weights.convert import to_reference
 from winnow.weights.pretrained import SCRL, backbone_weights, load_backbone, start_from
@@ -176,3 +177,16 @@ def test_a_file_of_a_published_detector_fills_the_whole_model(tmp_path: Path) ->
     second = models.build("deformable_detr", {"classes": 2, "size": SIZE | {"heads": 8, "width": 32}})
     said = told(start_from(second, tmp_path / "a.pth", [Category(1, "class 1"), Category(2, "zebra")]))
     assert torch.equal(second.neck.level, first.neck.level) and "classes carried over by name: 1: class 1" in said
+
+
+@pytest.mark.parametrize(("error", "told"), [(OSError("no route\nand more"), "can't be had: no route;"),
+                                             (RuntimeError(), "can't be had: RuntimeError;")])
+def test_imagenet_weights_that_can_not_be_fetched_are_told_in_one_line(monkeypatch, error: Exception,
+                                                                       told: str) -> None:
+    def fail(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(pretrained, "get_model_weights", fail)
+    with pytest.raises(UsageError, match=told) as caught:
+        pretrained.load_imagenet(detector({"name": "resnet18"}), Backbone("resnet18"))
+    assert "\n" not in str(caught.value)

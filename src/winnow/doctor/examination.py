@@ -152,8 +152,8 @@ def _twins(done: Examination, problems: Problems) -> None:
             homes.setdefault(done.path(split, image), []).append(split)
     for path, here in homes.items():
         for split in here[:-1]:
-            if split != here[-1]:
-                _twin(done, problems, "duplicate-across-splits", (split, here[-1]), (path, path), "the same file")
+            code = "duplicate-file" if split == here[-1] else "duplicate-across-splits"
+            _twin(done, problems, code, (split, here[-1]), (path, path), "the same file")
     known = set()
     for first, *others in same_bytes(homes):
         for other in others:

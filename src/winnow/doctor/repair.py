@@ -124,6 +124,7 @@ def _split(done: Examination, split: str, data: Annotations) -> Split:
         path = done.path(split, image)
         if path in out:
             continue
+        out.add(path)  # whatever comes under another id is the same picture
         name = _free(image.file_name, path, names)
         images.append(known.get(image.id, {}) | {"id": image.id, "file_name": name, "width": image.width,
                                                  "height": image.height})
@@ -160,7 +161,7 @@ def _taken_out(done: Examination, split: str) -> set[Path]:
     for twin in done.twins:
         if twin.code == "duplicate-across-splits" and twin.splits[0] == split:
             out.add(twin.paths[0])
-        elif twin.code == "duplicate-file" and twin.splits[1] == split:
+        elif twin.code == "duplicate-file" and twin.splits[1] == split and twin.paths[0] != twin.paths[1]:
             out.add(twin.paths[1])
     return out
 

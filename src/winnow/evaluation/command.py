@@ -11,6 +11,7 @@ from typing import Any
 from rich.console import Group, RenderableType
 
 from .. import report
+from ..data.annotations import read_annotations
 from ..data.coco import CocoData
 from ..data.coco_json import CocoFile
 from ..data.folders import DataFolder, SplitSource, find_data
@@ -40,6 +41,7 @@ class Request:
     class_agnostic: bool = False
     max_dets: int | None = None  # of an image
     page: Path | None = None
+    strict: bool = False  # whether it is an error if anything of the data would be left out
 
 
 @dataclass(frozen=True)
@@ -77,17 +79,19 @@ def _judge_file(request: Request, source: SplitSource) -> Judged:
     assert request.detections is not None
     if request.rho is not None:
         raise UsageError("--rho is for models; the detections of a file are what they are")
-    there, left_out, errors = _truth(source)
+    there, left_out, errors = _truth(source, strict=request.strict)
     evaluation = Evaluation.of(there, request.detections, class_agnostic=request.class_agnostic,
                                max_dets=request.max_dets or 100)
     return Judged(evaluation, None, left_out, errors)
 
 
-def _truth(source: SplitSource) -> tuple[Path | dict[str, Any], list[str], int]:
+def _truth(source: SplitSource, *, strict: bool) -> tuple[Path | dict[str, Any], list[str], int]:
     """What is in a split's images, in COCO's form, and what had to be left out of it, which is told."""
     if isinstance(source.annotations, CocoFile):
+        if strict:
+            read_annotations(source.annotations, strict=True)
         return source.annotations.path, [], 0
-    data = CocoData(source.annotations, source.images, transform())
+    data = CocoData(source.annotations, source.images, transform(), strict=strict)
     return data.ground_truth(), _told(data), data.problems.count("error")
 
 
@@ -106,7 +110,7 @@ def _judge_model(request: Request, source: SplitSource) -> Judged:
     predictor = load(request.model, precision=request.precision)
     predictor.check(0.0, request.rho)
     data = CocoData(source.annotations, source.images, transform(predictor.size, predictor.longest),
-                    categories=predictor.categories)
+                    categories=predictor.categories, strict=request.strict)
     left_out = _told(data)
     evaluation = validate(predictor.network, data, batch_size=request.batch_size, workers=request.workers,
                           rho=request.rho, device=predictor.device, class_agnostic=request.class_agnostic,

@@ -26,7 +26,7 @@ PARTS = {"size": get_type_hints(Size), "lite": get_type_hints(Lite)}  # descript
 WHOLES = ("backbone", "lite")                                         # or at once
 
 
-def run_config(data: str, model: str, *, out: str, init: str | None = None, workers: int = 2,
+def run_config(data: str, model: str, *, out: str, init: str | None = None, workers: int = 2, strict: bool = False,
                changes: Mapping[str, Any] | None = None, assignments: Sequence[str] = ()) -> RunConfig:
     """The run that the options describe; `changes` that are None keep the model's own value.
 
@@ -72,7 +72,8 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
             known = {*RECIPE, *ENGINE, *parts, *BACKBONE, *paper} - {"classes"}
             raise UsageError(f"{model} has no setting {key!r}; {near(key, known)}")
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
-                     recipe=replace(start, **recipe), init=init, workers=workers, engine=Engine(**engine))
+                     recipe=replace(start, **recipe), init=init, workers=workers, strict=strict,
+                     engine=Engine(**engine))
 
 
 def typed(config: RunConfig) -> str:

@@ -43,6 +43,7 @@ class RunConfig:
     recipe: Recipe = field(default_factory=Recipe)
     init: str | None = None   # weights to start from, by path or published name
     workers: int = 2          # processes that read images
+    strict: bool = False      # whether anything wrong with the data stops the run
     engine: Engine = field(default_factory=Engine)
 
     def as_dict(self) -> dict[str, Any]:

@@ -52,12 +52,12 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     console.print(data.describe(), markup=False)
     source = data.split("train")
     train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
-                         train=True)
+                         train=True, strict=config.strict)
     name, source = data.held_out()
     console.print(f"evaluating on the split {name}" if source != data.split("train") else
                   "there is no held-out split: evaluating on the images that it trains on")
     val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
-                       categories=train_set.categories)
+                       categories=train_set.categories, strict=config.strict)
     for each in (train_set, val_set):
         tell_problems(each)
     batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,

@@ -143,8 +143,9 @@ def load_imagenet(detector: BaseDetector, backbone: Backbone) -> list[str]:
         else:
             weights = timm.create_model(backbone.name, pretrained=True, **backbone.options).state_dict()
     except Exception as error:  # each library, and each hub beneath it, fails with an error of its own
-        raise UsageError(f"the ImageNet weights of {backbone.name} can't be had: {str(error).splitlines()[0]}; give a "
-                         f"file with --init, or learn everything from nothing with --set scratch=true") from error
+        reason = next(iter(str(error).splitlines()), type(error).__name__)  # some errors say nothing
+        raise UsageError(f"the ImageNet weights of {backbone.name} can't be had: {reason}; give a file with "
+                         f"--init, or learn everything from nothing with --set scratch=true") from error
     return fill_backbone(detector, _merged_behind(weights), "ImageNet weights")
 
 
