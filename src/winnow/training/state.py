@@ -32,6 +32,7 @@ def save_state(trainer: Trainer) -> None:
     state = snapshot(trainer)
     if trainer.accelerator.is_main_process:
         trainer.folder.save_state(state)
+    trainer.accelerator.wait_for_everyone()  # else one could leave, and its launcher end the one that still writes
     trainer.saved, trainer.saved_at = (trainer.epoch, trainer.step), time.monotonic()
 
 
