@@ -169,6 +169,7 @@ def test_losses_that_were_not_finite_leave_a_gap():
     ("sparse-detr-tiny", ["lr=1e-4", "rho=0.3", "size.width=64", "levels=3", "epochs=7"]),
     ("deformable-detr-r50", ["drop_epoch=30,35", "backbone=resnet18", "queries=100", "augmentation=light"]),
     ("lite-dino-r50", ["lite.block=3", "recipe=dino-24", "seed=7", "reference_batch=8"]),
+    ("detr-r50", ["checkpointing=true", "track=none", "precision=bf16"]),
 ])
 def test_the_command_on_the_page_asks_for_the_same_run(model, assignments):
     config = run_config("my data", model, out="runs/a b", assignments=assignments)

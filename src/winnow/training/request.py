@@ -19,6 +19,7 @@ from ..weights import cache
 from .engine import Engine
 from .recipes import RECIPES, Recipe
 from .run import RunConfig
+from .trackers import check_trackers
 
 RECIPE, ENGINE, BACKBONE = get_type_hints(Recipe), get_type_hints(Engine), get_type_hints(Backbone)
 BACKBONE.pop("name")  # that is what the key "backbone" gives
@@ -32,9 +33,9 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
 
     A key belongs to the recipe (lr), the engine (compile), the transformer's size (width), Lite DETR's schedule
     (block), the backbone (scratch) or the paper's function (queries), and may say so: "size.width", "lite.block",
-    "backbone.scratch".
-    "recipe" names another recipe to start from. Raises UsageError for a model, a recipe or weights to start from that
-    there are not, keys that none of them has, and values of another type.
+    "backbone.scratch". "recipe" names another recipe to start from, "track" who is told how it goes. Raises UsageError
+    for a model, a recipe or weights to start from that there are not, keys that none of them has, and values of
+    another type.
     """
     named = models.find(model)
     if init and not Path(init).exists():
@@ -49,6 +50,7 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     values = {key: value for key, value in (changes or {}).items() if value is not None}
     values |= {_without_owner(key): value for key, value in parse(assignments).items()}
     start = _recipe(values.pop("recipe", named.recipe))
+    track = check_trackers(values.pop("track", RunConfig.track))
     for key in sorted(values, key=lambda each: each not in WHOLES):  # these first, so that their own keys stay
         value = values[key]
         if key == "classes":
@@ -69,25 +71,29 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
         elif key in paper:
             settings[key] = _as(paper[key], key, value)
         else:
-            known = {*RECIPE, *ENGINE, *parts, *BACKBONE, *paper} - {"classes"}
+            known = {*RECIPE, *ENGINE, *parts, *BACKBONE, *paper, "track"} - {"classes"}
             raise UsageError(f"{model} has no setting {key!r}; {near(key, known)}")
     return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
                      recipe=replace(start, **recipe), init=init, workers=workers, strict=strict,
-                     engine=Engine(**engine))
+                     engine=Engine(**engine), track=track)
 
 
 def typed(config: RunConfig) -> str:
     """The command that asks for this run; what is as the model's name and recipe have it is left out."""
     plain = run_config(config.data, config.model, out=config.out)
-    changed = {key: value for key, value in vars(config.recipe).items() if value != getattr(plain.recipe, key)}
+    changed = {key: value for own, usual in ((config.recipe, plain.recipe), (config.engine, plain.engine))
+               for key, value in vars(own).items() if value != getattr(usual, key)}
     for key, value in config.settings.items():
         if key == "size":
             usual = asdict(models.described(config.paper, key, plain.settings.get(key) or {}))
             changed |= {f"size.{part}": each for part, each in value.items() if each != usual[part]}
         elif key != "classes" and value != plain.settings.get(key):
             changed[key] = value
+    if config.track != plain.track:
+        changed["track"] = ",".join(config.track) or "none"
     words = ["winnow train", quote(config.data), f"--model {quote(config.model)}", f"--out {quote(config.out)}"]
     words += [f"--init {quote(config.init)}"] if config.init else []
+    words += ["--strict"] if config.strict else []
     settings = " ".join(quote(f"{key}={_literal(value)}") for key, value in changed.items())
     return " ".join(words) + (f" --set {settings}" if settings else "")
 

@@ -7,6 +7,7 @@
     state-previous.pt        the one before, in case the last one is damaged
     evaluation.json          what the best weights showed, as `winnow val --json` tells it
     pictures/                the worst and the best images, kept tokens
+    tensorboard/             the same numbers and pictures for TensorBoard
     report.html              all of it to look at
 
 The state is the truth; metrics and weights follow from it, and are written again when a run goes on.
@@ -45,6 +46,7 @@ class RunConfig:
     workers: int = 2          # processes that read images
     strict: bool = False      # whether anything wrong with the data stops the run
     engine: Engine = field(default_factory=Engine)
+    track: tuple[str, ...] = ("tensorboard",)  # who is told how it goes
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -56,8 +58,9 @@ class RunConfig:
         known = {each.name for each in fields(cls)}
         values: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value  # JSON has no tuples
                                   for key, value in plain["recipe"].items()}
-        return cls(**{key: value for key, value in plain.items() if key in known} |
-                   {"recipe": Recipe(**values), "engine": Engine(**plain.get("engine", {}))})
+        track = {"track": tuple(plain["track"])} if "track" in plain else {}
+        own = {key: value for key, value in plain.items() if key in known}
+        return cls(**own | {"recipe": Recipe(**values), "engine": Engine(**plain.get("engine", {}))} | track)
 
 
 class RunFolder:

@@ -15,6 +15,7 @@ from ..weights import checkpoints
 from .best import keep_best
 from .setup import tell_damage
 from .summary import summarise
+from .trackers import Trackers
 from .trainer import Trainer
 
 
@@ -28,8 +29,11 @@ class Watch:
         self.trainer, self.title = trainer, title
         self.seen: Evaluation | None = None
         self.failed: set[str] = set()
+        self.trackers: Trackers | None = None
 
     def __enter__(self) -> Watch:
+        if self.trainer.accelerator.is_main_process:
+            self.trackers = Trackers(self.trainer.config, self.trainer.folder, self.trainer.epoch)
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None,
@@ -39,10 +43,13 @@ class Watch:
             tell_damage(data)
         if self.trainer.accelerator.is_main_process and self._try("page", self._page):
             console.print(f"look at it: {self.trainer.folder.report}", markup=False)
+        if self.trackers:
+            self.trackers.close()
 
     def epoch(self) -> None:
-        """After an epoch: pictures where its weights are the best so far, and the page."""
-        if self.trainer.accelerator.is_main_process:
+        """After an epoch: trackers are told, pictures drawn where its weights are the best so far, and the page."""
+        if self.trackers:
+            self.trackers.epoch(self.trainer.history[-1])
             seen = self.seen
             if seen is not None and self.trainer.best_epoch == self.trainer.epoch:
                 self._try("pictures", lambda: self._pictures(seen))
@@ -61,6 +68,8 @@ class Watch:
             "epoch": trainer.epoch, "images": len(evaluation.truth.images), "rho": predictor.rho,
             "held_out": trainer.val.annotations.path != trainer.train_data.annotations.path,
             "parameters": sum(p.numel() for p in predictor.detector.parameters())})
+        if self.trackers:
+            self.trackers.pictures(trainer.epoch, examples)
 
     def _page(self) -> None:
         data = [line for each in (self.trainer.train_data, self.trainer.val) for line in each.problems.lines()]
