@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from array import array
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,10 +15,11 @@ from winnow.data.categories import Category
 from winnow.data.coco_json import CocoFile
 from winnow.data.contents import Entry, Source
 from winnow.data.problems import KEPT, Problems, UnusableError, problem
-from winnow.data.records import ImageRecord, find_images
+from winnow.data.records import ImageRecord, ImageTable, find_images
 from winnow.data.values import as_float, is_number, short, whole
 from winnow.errors import DataError
 
+LARGE = 2.0**53  # of an area at first sight: numbers above it may not be what they seem
 SLACK = 1.0  # pixels that a box may reach past its image without a word: rounding, and other ways to count pixels
 
 
@@ -27,7 +29,7 @@ class Annotations:
 
     path: Path
     categories: tuple[Category, ...]  # ascending id; label i means the i-th
-    images: tuple[ImageRecord, ...]   # ascending id
+    images: Sequence[ImageRecord]     # ascending id
     starts: np.ndarray                # (N + 1,) boxes of image i are starts[i] to starts[i + 1]
     boxes: np.ndarray                 # (A, 4) float64, x y width height in pixels
     labels: np.ndarray                # (A,) int64
@@ -42,12 +44,12 @@ class Annotations:
 
 
 def read_annotations(source: Path | Source, images: Path | None = None, *, strict: bool = False,
-                     inspect: bool = True, keep: int = KEPT) -> Annotations:
+                     inspect: bool | None = True, keep: int = KEPT) -> Annotations:
     """Read the annotations of a split; a path is that of a COCO file.
 
     With the folder of its images, each of them is looked up, and with `inspect` opened, though only suspicious ones are
-    decoded; then their true sizes count. Boxes that stick out of their image are cut at its edge. Of the problems of a
-    kind the first `keep` stay in full.
+    decoded; then their true sizes count. None opens them unless they are many (see `records.find_images`). Boxes that
+    stick out of their image are cut at its edge. Of the problems of a kind the first `keep` stay in full.
 
     Fails with a UsageError if there is no such file, with an UnusableError if nothing can be loaded, and with `strict`
     with a DataError if anything would have to be left out.
@@ -61,7 +63,7 @@ def read_annotations(source: Path | Source, images: Path | None = None, *, stric
         raise _nothing_left(source.path, contents.listed, problems)
     reader = _BoxReader(contents.categories, records, set(contents.records), problems)
     reader.read(contents.entries(found))
-    if not reader.entries:
+    if not reader.whole:
         problems.add("no-annotations", str(source.path), f"none of {reader.met} annotations has a usable box")
     if strict and problems.count("error"):
         raise _strict_stop(source.path, problems)
@@ -79,18 +81,6 @@ def _strict_stop(path: Path, problems: Problems) -> DataError:
     return DataError(f"{path}: {problems.count('error')} entries can't be used\n" + "\n".join(lines))
 
 
-@dataclass(frozen=True)
-class _Usable:
-    """One annotation that can be used."""
-
-    place: int  # among the annotations
-    image: int  # place in the list of images
-    label: int
-    box: tuple[float, float, float, float]
-    area: float
-    crowd: bool
-
-
 class _BoxReader:
     """Annotations against the images and categories that they may refer to."""
 
@@ -101,20 +91,40 @@ class _BoxReader:
         self.labels = {category.id: label for label, category in enumerate(categories)}
         self.places = {image.id: place for place, image in enumerate(images)}
         self.met = 0  # annotations, usable or not
-        self.entries: list[_Usable] = []
+        self.whole = array("q")  # of each usable one: place of its image, label, crowd or not, place in the file
+        self.real = array("d")   # x, y, width, height, area
 
     def read(self, entries: Iterable[Entry]) -> None:
         """Take what can be used, count the rest."""
         for where, entry in entries:
-            found = self._entry(entry, where)
-            if found is not None:
-                self.entries.append(found)
+            if not self._take_plain(entry):
+                self._take_with_care(entry, where)
             self.met += 1
 
-    def _entry(self, entry: Any, where: str) -> _Usable | None:
+    def _take(self, image: int, label: int, box: Sequence[float], area: float, crowd: bool) -> None:
+        self.whole.extend((image, label, crowd, self.met))
+        self.real.extend((*box, area))
+
+    def _take_plain(self, entry: Any) -> bool:
+        """Take an annotation that is in order at first sight, as nearly all are."""
+        try:
+            image, label = self.places[entry["image_id"]], self.labels[entry["category_id"]]
+            x, y, width, height = box = entry["bbox"]
+            area, crowd, record = entry["area"], entry["iscrowd"], self.images[image]
+            plain = (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= record.width
+                     and y + height <= record.height and 0 <= area < LARGE and crowd in (0, 1)
+                     and {*map(type, box), type(area)} <= {int, float})
+        except (KeyError, TypeError, ValueError, OverflowError):
+            return False
+        if plain:
+            self._take(image, label, box, area, crowd)
+        return plain
+
+    def _take_with_care(self, entry: Any, where: str) -> None:
+        """Take what can be used of an annotation that may hold anything, and say what is wrong with it."""
         if not isinstance(entry, dict):
             self.problems.add("malformed-annotation", where, f"got {short(entry)}")
-            return None
+            return
         image, category = whole(entry.get("image_id")), whole(entry.get("category_id"))
         crowd = whole(entry.get("iscrowd", 0))
         if image is None or category is None or crowd is None:
@@ -130,22 +140,19 @@ class _BoxReader:
             box = usable_box(entry.get("bbox"), record, place, self.problems)
             if box is not None:
                 area = _usable_area(entry.get("area"), box, place, self.problems)
-                return _Usable(self.met, self.places[image], self.labels[category], box, area, crowd != 0)
-        return None
+                self._take(self.places[image], self.labels[category], box, area, crowd != 0)
 
     def result(self, path: Path) -> Annotations:
         """Everything as arrays, by image; the order inside an image stays that of the file."""
-        rows = sorted(self.entries, key=lambda row: row.image)
-        counts = np.bincount([row.image for row in rows], minlength=len(self.images))
+        image, label, crowd, place = np.array(self.whole, np.int64).reshape(-1, 4).T
+        real = np.array(self.real, np.float64).reshape(-1, 5)
+        order = np.argsort(image, kind="stable")
+        counts = np.bincount(image, minlength=len(self.images))
         return Annotations(
-            path, self.categories, self.images,
+            path, self.categories, ImageTable(self.images),
             starts=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
-            boxes=np.array([row.box for row in rows], np.float64).reshape(-1, 4),
-            labels=np.array([row.label for row in rows], np.int64),
-            areas=np.array([row.area for row in rows], np.float64),
-            crowd=np.array([row.crowd for row in rows], bool),
-            places=np.array([row.place for row in rows], np.int64),
-            problems=self.problems,
+            boxes=np.ascontiguousarray(real[order, :4]), labels=label[order], areas=real[order, 4],
+            crowd=crowd[order].astype(bool), places=place[order], problems=self.problems,
         )
 
 

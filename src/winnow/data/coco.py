@@ -44,7 +44,8 @@ class CocoData(Dataset["Example | None"]):
     """
 
     def __init__(self, annotations: Path | Source, images: Path, transform: Transform, *, train: bool = False,
-                 categories: Sequence[Category] | None = None, strict: bool = False, inspect: bool = True) -> None:
+                 categories: Sequence[Category] | None = None, strict: bool = False,
+                 inspect: bool | None = None) -> None:
         """Read the annotations and look at every image file.
 
         Args:
@@ -54,7 +55,7 @@ class CocoData(Dataset["Example | None"]):
             train: whether examples are for training.
             categories: a model's, in the order of its outputs; by default the file's own, by ascending id.
             strict: stop at anything that would be left out.
-            inspect: open every image file now instead of when it is used.
+            inspect: open every image file now instead of when it is used; by default unless they are many.
 
         Raises:
             UsageError: if the annotation file does not exist.
@@ -67,6 +68,7 @@ class CocoData(Dataset["Example | None"]):
         self.categories = tuple(own if categories is None else categories)
         self._outputs = torch.tensor(match_categories(own, self.categories, _used(self.annotations)))
         self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+        self._differing = torch.zeros(len(self), dtype=torch.bool).share_memory_()
 
     @property
     def images(self) -> Sequence[ImageRecord]:
@@ -79,9 +81,11 @@ class CocoData(Dataset["Example | None"]):
         return [self.images[index] for index in self._damaged.nonzero().flatten().tolist()]
 
     def share_damage(self) -> None:
-        """Learn of the images that other processes of a run found damaged."""
+        """Learn of the images that other processes of a run found damaged, or of another size than told."""
         for found in processes.gather(self._damaged.nonzero().flatten()):
             self._damaged[found] = True
+        for found in processes.gather(self._differing.nonzero().flatten()):
+            self._differing[found] = True
 
     @property
     def problems(self) -> Problems:
@@ -89,6 +93,10 @@ class CocoData(Dataset["Example | None"]):
         found = self.annotations.problems.copy()
         for record in self.damaged:
             found.add("image-damaged", f"image {record.id}", f"{self.folder / record.file_name} could not be decoded")
+        for index in self._differing.nonzero().flatten().tolist():
+            record = self.images[index]
+            found.add("size-differs", f"image {record.id} ({record.file_name})",
+                      f"the annotation file says {record.width} x {record.height}, the picture has another size")
         return found
 
     def describe(self) -> str:
@@ -125,6 +133,8 @@ class CocoData(Dataset["Example | None"]):
                 raise
             self._damaged[index] = True
             return None
+        if picture.size != (record.width, record.height):
+            self._differing[index] = True
         boxes, labels = self._objects(index, picture)
         image, target = self.transform(picture, boxes, labels)
         return Example(image, target, record.id, (picture.height, picture.width), record.file_name)

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import gc
 import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from winnow.data.categories import Category
 from winnow.data.contents import Contents, Entry
 from winnow.data.problems import Problems, UnusableError, problem
 from winnow.data.records import read_records
+from winnow.data.rows import Row, Rows
 from winnow.data.values import short, whole
 from winnow.errors import UsageError
 
@@ -26,15 +31,19 @@ class CocoFile:
 
     def read(self, problems: Problems) -> Contents:
         """The lists of the file; see `contents.Source`."""
-        lists = read_lists(self.path)
+        rows = Rows()
+        lists = read_lists(self.path, rows)
         return Contents(_categories(lists["categories"], self.path, problems), len(lists["images"]),
                         read_records(lists["images"], self.path, problems),
-                        entries=lambda _: _entries(lists["annotations"], problems))
+                        entries=lambda _: _entries(lists["annotations"], rows, problems))
 
 
-def read_lists(path: Path) -> dict[str, Any]:
-    """The file, which has lists of "images", "annotations" and "categories"; an error says what it is instead."""
-    content = _parse(path)
+def read_lists(path: Path, rows: Rows | None = None) -> dict[str, Any]:
+    """The file, which has lists of "images", "annotations" and "categories"; an error says what it is instead.
+
+    Given `rows`, they take the annotations that fit into them, and leave a `Row` for each.
+    """
+    content = _parse(path, rows)
     if isinstance(content, list):
         if content and isinstance(content[0], dict) and "score" in content[0]:
             what = f"this looks like a results file: a list of {len(content)} detections with scores"
@@ -50,7 +59,7 @@ def read_lists(path: Path) -> dict[str, Any]:
     return content
 
 
-def _parse(path: Path) -> Any:
+def _parse(path: Path, rows: Rows | None) -> Any:
     """JSON, or an error that says what the file is instead."""
     if not path.is_file():
         raise UsageError(f"no annotation file at {path}")
@@ -58,12 +67,16 @@ def _parse(path: Path) -> Any:
     if not raw.strip():
         raise UnusableError(problem("file-empty", str(path), "the file is empty"))
     try:
-        return json.loads(raw)  # a byte order mark is accepted
+        text = raw.decode(json.detect_encoding(raw), "surrogatepass")  # a byte order mark is accepted
+        size = len(raw)
+        del raw
+        with _without_collection():
+            return json.loads(text, object_hook=None if rows is None else rows.take)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno}, column {error.colno}"
         rest = error.doc[error.pos:].strip()
         if error.msg.startswith("Unterminated") or any(word.startswith(rest) for word in JSON_WORDS):
-            what = f"the JSON is incomplete: it breaks off at {place} (byte {len(raw)} is the last)"
+            what = f"the JSON is incomplete: it breaks off at {place} (byte {size} is the last)"
             raise UnusableError(problem("json-cut-off", str(path), what)) from None
         raise UnusableError(problem("not-json", str(path), f"this is not JSON ({error.msg} at {place})")) from None
     except (ValueError, RecursionError) as error:  # undecodable bytes, numbers of thousands of digits, deep nesting
@@ -86,14 +99,31 @@ def _categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Cat
     return tuple(named[number] for number in sorted(named))
 
 
-def _entries(annotations: list[Any], problems: Problems) -> Iterator[Entry]:
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Python looks for garbage the more often the more objects there are, and a parser makes none."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+def _entries(annotations: list[Any], rows: Rows, problems: Problems) -> Iterator[Entry]:
     """Annotations by their ids; one that was used before is counted."""
+    odd = [whole(entry.get("id")) for entry in annotations if isinstance(entry, dict)]
+    ids = np.sort(np.concatenate([rows.ids(), np.array([number for number in odd if number is not None], np.int64)]))
+    repeated = set(ids[1:][ids[1:] == ids[:-1]].tolist())
     seen: set[int] = set()
-    for place, entry in enumerate(annotations):
+    for place, each in enumerate(annotations):
+        entry = rows[each] if isinstance(each, Row) else each
         number = whole(entry.get("id")) if isinstance(entry, dict) else None
         where = f"annotation {number}" if number is not None else f"annotation at place {place}"
         if number is not None:
             if number in seen:
                 problems.add("duplicate-annotation-id", where, "the id was used before")
-            seen.add(number)
+            if number in repeated:
+                seen.add(number)
         yield where, entry

@@ -83,6 +83,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "exif-frame": ("warning", "boxes are read in the frame as displayed, after EXIF rotation; redraw or rotate them"),
     "no-annotations": ("warning", "there is nothing to learn or to find; check the export"),
     # Parts that are used as they are.
+    "images-unopened": ("note", "each is looked at when it is used; `winnow check` opens all"),
     "first-frame": ("note", "only the first frame is used"),
     # What `winnow check` finds when it looks at everything together.
     "duplicate-across-splits": ("warning", "evaluating on what was trained on flatters; keep the image in one split"),

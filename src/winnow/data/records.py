@@ -6,13 +6,17 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 from unicodedata import normalize
+
+import numpy as np
 
 from winnow.data.images import ImageFacts, inspect_image
 from winnow.data.problems import Problems, UnusableError, problem
 from winnow.data.values import short, whole
 from winnow.errors import DataError
+
+OPENED = 20_000  # images of a split; so many are opened when it is read, unless asked otherwise
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +27,38 @@ class ImageRecord:
     file_name: str  # relative to the image folder
     width: int      # pixels; 0 until known
     height: int
+
+
+class ImageTable(Sequence[ImageRecord]):
+    """Images in a few arrays, which processes share: of objects, each process that looks at one makes a copy."""
+
+    def __init__(self, records: Sequence[ImageRecord]) -> None:
+        names = [record.file_name.encode("utf-8", "surrogatepass") for record in records]
+        self._numbers = np.array([(each.id, each.width, each.height) for each in records], np.int64).reshape(-1, 3)
+        self._ends = np.cumsum([0, *map(len, names)])
+        self._names = np.frombuffer(b"".join(names), np.uint8)
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, index: int) -> ImageRecord: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[ImageRecord]: ...
+
+    def __getitem__(self, index: int | slice) -> ImageRecord | Sequence[ImageRecord]:
+        if isinstance(index, slice):
+            return [self[place] for place in range(*index.indices(len(self)))]
+        place = range(len(self))[index]
+        number, width, height = self._numbers[place].tolist()
+        name = self._names[self._ends[place]: self._ends[place + 1]].tobytes().decode("utf-8", "surrogatepass")
+        return ImageRecord(number, name, width, height)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, ImageTable) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 def read_records(entries: Sequence[Any], path: Path, problems: Problems) -> dict[int, ImageRecord]:
@@ -43,11 +79,11 @@ def read_records(entries: Sequence[Any], path: Path, problems: Problems) -> dict
 
 
 def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Problems, *,
-                inspect: bool = True) -> dict[int, ImageRecord]:
+                inspect: bool | None = True) -> dict[int, ImageRecord]:
     """Those that lie in the folder, under the name found.
 
     With `inspect` they are opened too: unreadable ones are left out as far as a quick look tells, and the sizes become
-    the true ones.
+    the true ones. None opens them where that takes seconds: up to OPENED images, and those whose size nobody tells.
     """
     found = {}
     for number, record in records.items():
@@ -56,10 +92,16 @@ def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Prob
             problems.add("image-missing", f"image {number}", f"{folder / record.file_name} does not exist")
         else:
             found[number] = ImageRecord(number, name, record.width, record.height)
-    if inspect:
+    later: list[ImageRecord] = []
+    if inspect is None and len(found) > OPENED:
+        later = [record for record in found.values() if record.width and record.height]
+        problems.add("images-unopened", str(folder), f"{len(later)} of {len(found)} images were not opened yet")
+    if inspect is not False:
+        known = {record.id for record in later}
+        found = {number: record for number, record in found.items() if number not in known}
         with ThreadPoolExecutor(8) as pool:  # the threads wait for the disk, mostly
             looks = list(pool.map(lambda record: _look(folder / record.file_name), found.values()))
-        checked = [_checked(record, look, problems) for record, look in zip(found.values(), looks, strict=True)]
+        checked = [_checked(record, look, problems) for record, look in zip(found.values(), looks, strict=True)] + later
     else:
         checked = [_sized(record, problems) for record in found.values()]
     return {record.id: record for record in checked if record is not None}
