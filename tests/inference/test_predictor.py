@@ -58,11 +58,18 @@ def test_path_array_and_picture_are_the_same_image(sparse, picture, tmp_path):
 
 def test_one_source_gives_one_result_and_a_list_a_list_in_its_order(fixed, picture):
     small, large = picture.resize((50, 30)), picture
-    many = fixed.predict([large, small, large], batch_size=2)
-    assert [each.xyxy[0].tolist()[2] for each in many] == [50, 25, 50]
-    assert [len(images) for images in fixed.detector.batches] == [2, 1]
+    many = fixed.predict([large, small, large, small], batch_size=3)
+    assert [each.xyxy[0].tolist()[2] for each in many] == [50, 25, 50, 25]
+    assert [len(images) for images in fixed.detector.batches] == [2, 1, 1]
     assert fixed.predict([]) == []
     assert len(fixed.predict((large,))) == 1
+
+
+def test_what_is_found_does_not_depend_on_the_images_beside_it(sparse, picture):
+    others = [picture, picture.rotate(90, expand=True), picture.resize((100, 80)), picture]
+    together = sparse.predict(others, threshold=0, batch_size=4)
+    for image, found in zip(others, together, strict=True):
+        assert found.xyxy == pytest.approx(sparse.predict(image, threshold=0).xyxy, abs=1e-2)
 
 
 def test_rho_changes_how_many_tokens_are_kept(sparse, picture):

@@ -86,7 +86,8 @@ class Predictor:
             source: path, http(s) address, PIL image, or array (H, W, 3) uint8 RGB; or a list of these.
             threshold: lowest score to report, in [0, 1].
             rho: share of the tokens that a sparse encoder keeps, in (0, 1]; by default the model's own.
-            batch_size: images that pass the network together; more is faster where memory allows.
+            batch_size: images that pass the network together where they have one size; more is faster where memory
+                allows, and changes no result.
             keep: most detections of an image.
 
         Returns:
@@ -139,13 +140,20 @@ class Predictor:
               keep: int) -> Iterator[sv.Detections]:
         for start in range(0, len(sources), batch_size):
             images = [read(source) for source in sources[start:start + batch_size]]
-            originals = [(image.height, image.width) for image in images]
-            try:
-                found = self.network.detect(self._batch(images), originals, keep=keep, rho=rho)
-            except ValueError as error:
-                raise UsageError(str(error)) from error
-            for image, boxes in zip(images, found, strict=True):
-                yield self._detections(boxes, image.size, threshold)
+            sizes: dict[tuple[int, int], list[int]] = {}
+            for place, image in enumerate(images):  # together only what needs no padding: it would change what is found
+                sizes.setdefault(image.size, []).append(place)
+            found: dict[int, Boxes] = {}
+            for places in sizes.values():
+                alike = [images[place] for place in places]
+                try:
+                    boxes = self.network.detect(self._batch(alike), [(image.height, image.width) for image in alike],
+                                                keep=keep, rho=rho)
+                except ValueError as error:
+                    raise UsageError(str(error)) from error
+                found |= dict(zip(places, boxes, strict=True))
+            for place, image in enumerate(images):
+                yield self._detections(found[place], image.size, threshold)
 
     def _batch(self, images: Sequence[Image.Image]) -> Batch:
         return Batch.of([prepare(image, self.size, self.longest) for image in images]).to(self.device)
