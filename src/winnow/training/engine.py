@@ -8,6 +8,7 @@ from functools import partial
 
 from timm.models import FeatureListNet
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.checkpoint import checkpoint
 
 from ..backbone import ResidualStage, WindowStage
@@ -39,9 +40,13 @@ def blocks(detector: nn.Module) -> Iterator[nn.Module]:
 
 
 def recompute(detector: nn.Module) -> None:
-    """Let every block compute again on the way back what it computed on the way there."""
+    """Let blocks compute again on the way back what they computed on the way there, in training mode.
+
+    Those with batch norms that learn do not: they would measure each batch twice.
+    """
     for block in blocks(detector):
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False)
+        if not any(isinstance(part, _BatchNorm) and part.training for part in block.modules()):
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False)  # type: ignore[method-assign]
 
 
 def compile_blocks(detector: nn.Module) -> None:
