@@ -140,6 +140,8 @@ def check(data: Data,
     found, code = check_command(data, page=out, decode=not fast, fix=fix, link=link)
     if json_file:
         write_json(json_file, found)
+    if code == 2:
+        raise UsageError(f"{data} can't be used, see above")
     raise typer.Exit(code)
 
 

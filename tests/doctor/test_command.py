@@ -81,7 +81,7 @@ def test_the_page_shows_findings_pictures_charts_and_loads_nothing(winnow, made:
     made.annotate("train", image_id=1, category_id=3, bbox=[70, 50, 30, 30])
     assert winnow("check", made.write(), "--out", tmp_path / "page.html").code == 1
     page = (tmp_path / "page.html").read_text()
-    for words in ("Winnow check", "What was found", "box-clipped", "Pictures of it", "Splits and classes",
+    for words in ("Winnow check", "What was found", "box-clipped", "Pictures of it", "Classes",
                   "Boxes per image", "Size of boxes", "Shape of boxes", "Size of images", "Examples", "&lt;b&gt;&amp;"):
         assert words in page, words
     assert page.count("data:image/jpeg") == 1 + 3  # the clipped box, and every image of this small set

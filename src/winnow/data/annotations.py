@@ -18,6 +18,7 @@ from winnow.data.problems import KEPT, Problems, UnusableError, problem
 from winnow.data.records import ImageRecord, ImageTable, find_images
 from winnow.data.values import as_float, is_number, short, whole
 from winnow.errors import DataError
+from winnow.progress import counted
 
 LARGE = 2.0**53  # of an area at first sight: numbers above it may not be what they seem
 SLACK = 1.0  # pixels that a box may reach past its image without a word: rounding, and other ways to count pixels
@@ -78,7 +79,7 @@ def _nothing_left(path: Path, listed: int, problems: Problems) -> UnusableError:
 
 def _strict_stop(path: Path, problems: Problems) -> DataError:
     lines = [line for line in problems.lines() if line.startswith("error")]
-    return DataError(f"{path}: {problems.count('error')} entries can't be used\n" + "\n".join(lines))
+    return DataError(f"{path}: {counted(problems.count('error'), 'thing')} can't be used\n" + "\n".join(lines))
 
 
 class _BoxReader:

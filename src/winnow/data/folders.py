@@ -126,7 +126,7 @@ def _yolo(root: Path) -> DataFolder | None:
 def _yolo_file(path: Path) -> DataFolder:
     found, left_out = yolo.read_splits(path)
     if not found:
-        raise UsageError(f"{path} names no images that are there" + "".join(f"\n  {each}" for each in left_out))
+        raise UsageError("; ".join([f"{path} names no images that are there", *left_out]))
     splits = {name: SplitSource(split, split.root) for name, split in found.items()}
     return DataFolder(path.parent, "YOLO layout", splits, tuple(left_out))
 

@@ -21,6 +21,7 @@ from .statistics import Measures, measure, summary
 LINES = 4     # examples of each kind in words
 CLASSES = 60  # rows of the table of classes
 SIZES = 12    # rows of the table of image sizes
+FEW = 4       # sizes that need no drawing
 VERDICTS = {"clean": "It is in order.", "problems": "It can be used, but not all of it is in order.",
             "unusable": "Some of it can't be used."}
 
@@ -39,7 +40,8 @@ def compose(done: Examination) -> Page:
                                          "doubt, notes are good to know.", report.notices(_notices(done))),
         report.section("Pictures of it", "What a finding is about is framed in red.",
                        report.gallery([*of_problems(done), *of_twins(done)])),
-        report.section("Splits and classes", "Boxes without crowd regions.", _splits(done), _classes(done)),
+        report.section("Splits", "Boxes without crowd regions.", _splits(done)),
+        report.section("Classes", "Boxes of each class in each split.", _classes(done)),
         report.section("What it is like", "All splits together.", report.charts(*_charts(measures))),
         report.section("Examples", "Spread evenly over each split.", report.gallery(examples(done))),
         report.section("What looked at it", "", report.settings("Versions", installed()))))
@@ -116,10 +118,13 @@ def _charts(measures: Measures) -> list[Html]:
 
 
 def _sizes(measures: Measures) -> Html:
-    """How long the short side of images is; the table behind it has the most frequent sizes."""
+    """How long the short side of images is; the table behind it, or instead of it, has the most frequent sizes."""
     common = Counter(map(tuple, measures.sizes.astype(int).tolist())).most_common(SIZES)
     rows = [[f"{width} x {height}", f"{count:,}"] for (width, height), count in common]
     short = measures.sizes.min(-1)
+    if len(common) <= FEW:
+        return report.card("Size of images", report.table(["width x height", "images"], rows,
+                                                          [count / len(short) for _, count in common]))
     edges = np.unique(np.geomspace(max(1, short.min()), max(2, short.max() + 1), 9).round())
     drawing = report.histogram("Size of images", edges.tolist(), np.histogram(short, edges)[0].tolist(),
                                x_title="short side in pixels")
