@@ -26,6 +26,7 @@ def test_a_demo_ends_with_a_page_and_its_figures_and_may_be_run_again(short, tmp
         said = capsys.readouterr().out
         assert f"look at it: {folder.report}" in said and folder.report.is_file()
         assert "on 1 held-out pictures" in said
+        assert len(list(folder.events.iterdir())) == 1  # nothing is left of the demo before
 
 
 def test_a_demo_that_was_stopped_while_drawing_starts_again(short, tmp_path, monkeypatch):

@@ -42,6 +42,8 @@ def clear(out: Path) -> None:
         return
     if not out.is_dir() or (any(out.iterdir()) and not (out / "data" / "made_from.json").is_file()):
         raise UsageError(f"{out} is, or holds, something that is not a demo; choose another folder with --out")
-    for path in (folder.config_path, folder.metrics_path, folder.state_path, folder.report):
+    for path in (folder.config_path, folder.metrics_path, folder.state_path, folder.previous_path, folder.report,
+                 folder.evaluation_path):
         path.unlink(missing_ok=True)
-    shutil.rmtree(folder.best.parent, ignore_errors=True)
+    for path in (folder.best.parent, folder.pictures, folder.events):
+        shutil.rmtree(path, ignore_errors=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 import torch
@@ -14,7 +13,6 @@ from torch import nn
 from winnow import models
 from winnow.data.batching import Loaded, Meta
 from winnow.data.coco import CocoData
-from winnow.data.generated import Recipe, write_data
 from winnow.data.transforms import evaluation
 from winnow.errors import UsageError
 from winnow.evaluation.validate import WAITING, alike, detect_all, validate
@@ -24,17 +22,6 @@ from ..tiny import SMALL, shaken
 from .knowing import Knowing
 
 NARROW = {"base": 4, "blocks": [1, 1, 1, 1]}
-
-
-@pytest.fixture(scope="module")
-def shapes(tmp_path_factory) -> Path:
-    recipe = Recipe(width=96, height=64, objects=(1, 3), smallest=16, largest=50, straws=0, crumbs=0, empty=0.0)
-    return write_data(tmp_path_factory.mktemp("shapes"), train=1, val=5, recipe=recipe)
-
-
-@pytest.fixture
-def data(shapes) -> CocoData:
-    return CocoData(shapes / "annotations" / "instances_val.json", shapes / "images", evaluation(64))
 
 
 def test_whoever_finds_everything_has_an_ap_of_one(data):

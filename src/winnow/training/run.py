@@ -72,8 +72,8 @@ class RunFolder:
             root / name for name in ("config.json", "metrics.jsonl", "state.pt", "state-previous.pt"))
         self.best, self.last = (root / "weights" / f"{name}.safetensors" for name in ("best", "last"))
         self.nonfinite = root / "nonfinite"  # batches in which something was
-        self.report, self.evaluation_path, self.pictures = (
-            root / name for name in ("report.html", "evaluation.json", "pictures"))
+        self.report, self.evaluation_path, self.pictures, self.events = (
+            root / name for name in ("report.html", "evaluation.json", "pictures", "tensorboard"))
 
     def check_free(self) -> None:
         """UsageError if the folder holds a run already, or is none."""

@@ -43,7 +43,7 @@ class TensorBoard:
     def __init__(self, config: RunConfig, folder: RunFolder, done: int):
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (slow to import)
 
-        self.writer = SummaryWriter(str(folder.root / "tensorboard"), purge_step=done + 1 if done else None)
+        self.writer = SummaryWriter(str(folder.events), purge_step=done + 1 if done else None)
 
     def numbers(self, epoch: int, values: Mapping[str, float]) -> None:
         """As scalars."""
