@@ -202,3 +202,11 @@ def test_the_command_tells_what_it_did_and_exits_by_it(fixed, images, monkeypatc
     (images / "in" / "broken.jpg").write_bytes(b"no image")
     assert predict_command([str(images / "in")], "model", Request(images / "out")) == 1
     assert "broken.jpg" in capsys.readouterr().err
+
+
+def test_who_stops_a_run_is_told_how_it_goes_on(fixed, many, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "load", lambda model, device, precision: fixed)
+    stop_at(fixed, monkeypatch, 3, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        predict_command(many, "model", Request(json_path=tmp_path / "r.json"))
+    assert "--resume" in capsys.readouterr().err

@@ -167,7 +167,11 @@ def predict_command(sources: Sequence[str], model: str, request: Request, *, dev
     if found.ignored:
         console.print(f"{counted(found.ignored, 'other file')} ignored (no image or video by its extension)")
     predictor = load(model, device, precision)
-    tally = predict_sources(predictor, found.images, found.videos, replace(request, progress=True))
+    try:
+        tally = predict_sources(predictor, found.images, found.videos, replace(request, progress=True))
+    except KeyboardInterrupt:
+        console.print("stopped; what is done is kept: the same call with --resume goes on")
+        raise
     for source, why in tally.failed:
         console.print(f"failed: {source}: {why}", style="red", markup=False)
     for source, problem in tally.unhealthy:
