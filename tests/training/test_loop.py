@@ -59,7 +59,8 @@ def test_a_run_leaves_config_metrics_weights_state_and_page(configure, capsys):
     config = configure("epochs=1")
     folder = train(config)
     drawn = sorted(json.loads(folder.evaluation_path.read_text())["pictures"], key=lambda each: each["file"])
-    assert sorted(str(path.relative_to(folder.root)) for path in folder.root.rglob("*.*")) == [
+    (events,) = (folder.root / "tensorboard").iterdir()
+    assert sorted(str(path.relative_to(folder.root)) for path in folder.root.rglob("*.*") if path != events) == [
         "config.json", "evaluation.json", "metrics.jsonl", *(f"pictures/{each['file']}" for each in drawn),
         "report.html", "state-previous.pt", "state.pt", "weights/best.safetensors", "weights/last.safetensors"]
     assert folder.config() == config
@@ -247,7 +248,7 @@ def test_weights_of_another_number_of_classes_start_what_fits(whole, configure, 
     capsys.readouterr()
     trainer = setup.set_up(configure(out="second", init=tmp_path / "two.safetensors"))
     said = capsys.readouterr().out
-    assert f"weights start from {tmp_path / 'two.safetensors'}" in said and "start fresh" in said
+    assert "starting from" in said and "weights that start fresh" in said
     own, theirs = trainer.detector.state_dict(), fewer.detector.state_dict()
     fitting = [name for name in own if own[name].shape == theirs[name].shape]
     assert 0 < len(fitting) < len(own)
