@@ -127,6 +127,12 @@ def test_missing_area_is_that_of_the_box_and_missing_iscrowd_means_single(write,
     assert not found.crowd.any()
 
 
+@pytest.mark.parametrize(("iscrowd", "crowd"), [(0.0, False), (1.0, True), (True, True), (2, True), (0, False)])
+def test_numbers_for_crowds_may_be_written_in_any_way(write, content, iscrowd, crowd):
+    content["annotations"][0]["iscrowd"] = iscrowd
+    assert read_annotations(write(content)).crowd.tolist() == [crowd, False, False]
+
+
 @pytest.mark.parametrize("area", [-1, float("nan"), "large", 10**400])
 def test_an_impossible_area_is_replaced_and_reported(write, content, area):
     content["annotations"][0]["area"] = area

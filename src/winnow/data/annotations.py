@@ -118,7 +118,7 @@ class _BoxReader:
         except (KeyError, TypeError, ValueError, OverflowError):
             return False
         if plain:
-            self._take(image, label, box, area, crowd)
+            self._take(image, label, box, area, crowd != 0)
         return plain
 
     def _take_with_care(self, entry: Any, where: str) -> None:
@@ -158,7 +158,7 @@ class _BoxReader:
 
 
 def usable_box(raw: Any, image: ImageRecord, where: str,
-                problems: Problems) -> tuple[float, float, float, float] | None:
+               problems: Problems) -> tuple[float, float, float, float] | None:
     """The box as annotated, or cut at the image's edge if it reaches further than SLACK; None if nothing is left."""
     if not isinstance(raw, list) or len(raw) != 4 or not all(is_number(value) for value in raw):
         problems.add("malformed-box", where, f"got {short(raw)}", image.id)
