@@ -18,9 +18,10 @@ test-hf: $(READY)         ## the tests that need Hugging Face's transformers, wh
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/weights/test_hugging_face.py -rs
 
 test-browser: $(READY)    ## the pages in a real browser: Chromium, which this installs where it may
-	@command -v chromium chromium-browser google-chrome >/dev/null || { [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && \
-	    apt-get update -qq && apt-get install -y -qq chromium >/dev/null; } || \
-	    { echo "test-browser needs Chromium: apt-get install chromium (as root), or any chromium or google-chrome on the path"; exit 1; }
+	@for each in chromium chromium-browser google-chrome; do command -v $$each >/dev/null && exit 0; done; \
+	{ [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null && apt-get update -qq && \
+	    apt-get install -y -qq chromium >/dev/null; } || \
+	{ echo "test-browser needs Chromium: apt-get install chromium (as root), or google-chrome on the path"; exit 1; }
 	$(BIN)/python -m pip install --disable-pip-version-check --no-compile -q -c constraints.txt -e '.[dev,browser]'
 	OMP_NUM_THREADS=1 WINNOW_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser -rs
 
