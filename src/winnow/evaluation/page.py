@@ -12,7 +12,7 @@ from .coco import ALL, RECALLS
 from .examples import Example
 
 Figures = Mapping[str, Any]
-CURVES, CONFUSED, PAIRS = 5, 12, 10  # classes with a curve of their own, in the matrix, and pairs in the list
+CURVES, CONFUSED, PAIRS = 5, 10, 10  # classes with a curve of their own, in the matrix, and pairs in the list
 SHOWN = 12  # rows of a table of classes; the others are folded away
 OVERLAP = "A detection is right when it overlaps an object of its class by half (IoU 0.5)."
 MEASURE = ("The lowest F1 of an image: 2 right / (2 right + wrong + missed), each class from its best threshold on.")
