@@ -60,6 +60,13 @@ def test_what_the_network_did_is_told_on_request(post):
     assert result["gflops"]["backbone"] > 0
 
 
+def test_places_that_were_read_belong_to_the_detections_beside_them(post):
+    every = post(jpeg(), threshold=0, show="samples").json()["results"][0]
+    rings = post(jpeg(), threshold=0, show="samples", classes="ring").json()["results"][0]
+    assert rings["samples"] == [places for places, each in zip(every["samples"], every["detections"], strict=True)
+                                if each["class_name"] == "ring"]
+
+
 def test_looking_closely_does_not_change_what_comes_later(post):
     before = post(jpeg(), threshold=0, show="samples").json()["results"][0]["detections"]
     post(jpeg(), show="flops")

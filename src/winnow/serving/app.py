@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from typing import Annotated, Any
 
 from fastapi import FastAPI, File, Form, Request, UploadFile
@@ -46,13 +44,8 @@ MultiPartParser.spool_max_size = 2**40  # uploads are bounded by Intake and stay
 
 
 def create_app(service: Service) -> FastAPI:
-    """The application around a service that was started, or will be."""
+    """The application around a service; whoever started the service stops it, when all is answered."""
     settings = service.settings
-
-    @asynccontextmanager
-    async def alive(_: FastAPI) -> AsyncIterator[None]:
-        yield
-        await asyncio.to_thread(service.stop)  # whoever waits has been answered by now
 
     inside: list[Middleware] = [
         Middleware(Shield, settings.answers_to, settings.origins, settings.api_key),
@@ -61,8 +54,8 @@ def create_app(service: Service) -> FastAPI:
     if settings.origins:
         inside.insert(0, Middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
                                     allow_headers=["Authorization"], expose_headers=["Retry-After"]))
-    app = FastAPI(title="Winnow", version=__version__, docs_url=None, redoc_url=None, lifespan=alive,
-                  middleware=inside, description="Detection transformers that compute only the tokens that matter.",
+    app = FastAPI(title="Winnow", version=__version__, docs_url=None, redoc_url=None, middleware=inside,
+                  description="Detection transformers that compute only the tokens that matter.",
                   exception_handlers={HTTPException: _problem, RequestValidationError: _wrong, Exception: _unexpected})
     app.router.route_class = _route(settings.limits)
     _api(app, service)

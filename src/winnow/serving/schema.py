@@ -67,7 +67,7 @@ class ImageResult(Said):
     timing_ms: Timing
     levels: list[LevelView] | None = Field(None, description="with show=tokens or show=samples")
     samples: list[list[list[tuple[int, int, int, int]]]] | None = Field(
-        None, description="with show=samples: for each of the first detections, layer by layer, the places that the "
+        None, description="with show=samples: for each detection, layer by layer, the places that the "
                           "decoder read: x, y, weight in 255ths of the detection's heaviest, level")
     gflops: dict[str, float] | None = Field(None, description="with show=flops: multiply-adds by stage, in 10^9")
 

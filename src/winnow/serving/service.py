@@ -132,35 +132,37 @@ class Service:
     def _result(self, asked: Asked, image: Prepared, job: Job, found: Found) -> ImageResult:
         card, pace = asked.card, self.paces[asked.card.name]
         rho = card.rho if job.rho is None else job.rho
-        spent = sum(found.stages.values())
+        spent, chosen, samples = sum(found.stages.values()), _chosen(asked, found), found.views.samples
         if not asked.show:
             pace.seen(rho, _area(image), spent / found.batch)
         return ImageResult(
             name=image.name, width=image.original[1], height=image.original[0],
-            detections=_detections(asked, image, found), rho=rho,
+            detections=[_detection(asked.card, image, found, i) for i in chosen], rho=rho,
             within_budget=None if asked.budget is None else pace.expected(rho, _area(image)) <= asked.budget,
             tokens=None if found.tokens is None else TokenCount(kept=found.tokens[0], total=found.tokens[1]),
             timing_ms=Timing(decode=round(image.milliseconds, 2), queue=round(1000 * job.waited, 2), batch=found.batch,
                              stages={stage: round(each, 2) for stage, each in found.stages.items()}),
             levels=None if found.views.levels is None else [LevelView(**each) for each in found.views.levels],
-            samples=found.views.samples, gflops=found.gflops,  # type: ignore[arg-type]
+            samples=None if samples is None else [samples[i] for i in chosen], gflops=found.gflops,  # type: ignore[misc]
         )
 
 
-def _detections(asked: Asked, image: Prepared, found: Found) -> list[Detection]:
+def _chosen(asked: Asked, found: Found) -> list[int]:
+    """Which detections score high enough and are of the classes asked for."""
+    return [i for i, (score, label) in enumerate(zip(found.scores.tolist(), found.labels.tolist(), strict=True))
+            if score >= asked.threshold and (asked.classes is None or label in asked.classes)]
+
+
+def _detection(card: Card, image: Prepared, found: Found, i: int) -> Detection:
+    """One of them, inside the image."""
     height, width = image.original
-    listed = []
-    for corners, score, label in zip(found.corners.tolist(), found.scores.tolist(), found.labels.tolist(), strict=True):
-        if score < asked.threshold or (asked.classes is not None and label not in asked.classes):
-            continue
-        if label >= len(asked.card.classes):
-            raise Problem(422, "no_name", f"the model's output {label} has no name in its checkpoint")
-        number, name = asked.card.classes[label]
-        inside = [min(max(side, 0.0), limit) for side, limit in zip(corners, (width, height, width, height),
-                                                                     strict=True)]
-        listed.append(Detection(box=tuple(round(side, 2) for side in inside), score=round(score, 4),  # type: ignore[arg-type]
-                                class_id=number, class_name=name))
-    return listed
+    label = int(found.labels[i])
+    if label >= len(card.classes):
+        raise Problem(422, "no_name", f"the model's output {label} has no name in its checkpoint")
+    number, name = card.classes[label]
+    x1, y1, x2, y2 = (round(min(max(float(side), 0.0), limit), 2)
+                      for side, limit in zip(found.corners[i], (width, height, width, height), strict=True))
+    return Detection(box=(x1, y1, x2, y2), score=round(float(found.scores[i]), 4), class_id=number, class_name=name)
 
 
 def _outputs(card: Card, names: Sequence[str]) -> frozenset[int] | None:

@@ -13,8 +13,7 @@ from torch import Tensor
 from ..explain.tokens import Level, token_levels
 from ..structures import Output
 
-MOST_DETECTIONS = 30  # whose sampling points are told
-LOW, HIGH = 1, 99.8   # percentiles between which scores are spread over a byte
+LOW, HIGH = 1, 99.8  # percentiles between which scores are spread over a byte
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import logging
 import signal
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 from typing import Any
@@ -21,7 +22,7 @@ from ..inference.predictor import KEEP, Predictor, load
 from ..structures import Batch, Output
 from .pace import Measured
 from .settings import Named
-from .views import MOST_DETECTIONS, Views, views
+from .views import Views, views
 
 Pixels = NDArray[np.float32]  # (3, h, w), normalised
 TOKENS, SAMPLES, FLOPS = "tokens", "samples", "flops"
@@ -115,7 +116,7 @@ class Model:
             return torch.empty(0, dtype=torch.int64)
         best = self.predictor.detector.criterion.classification.best(  # type: ignore[attr-defined]
             output.final.logits.float(), KEEP)
-        queries: torch.Tensor = best.query[0, :MOST_DETECTIONS]
+        queries: torch.Tensor = best.query[0]
         return queries
 
     def _count(self, size: tuple[int, int], rho: float | None) -> dict[str, float]:
@@ -148,18 +149,16 @@ def run(pipe: Connection, models: Sequence[Named], device: str | None, precision
     """Load the models, tell of them, and answer until the other end is closed."""
     for each in (signal.SIGINT, signal.SIGTERM):  # whoever started this process ends it, when all is answered
         signal.signal(each, signal.SIG_IGN)
-    try:
-        house = {each.name: Model(each.name, load(each.source, device, precision)) for each in models}
-        pipe.send([each.card() for each in house.values()])
-    except WinnowError as error:
-        pipe.send(Refused(str(error)))
-        return
-    while True:
+    with suppress(EOFError, ConnectionError):  # the other end was closed
         try:
-            work: Work = pipe.recv()
-        except EOFError:
+            house = {each.name: Model(each.name, load(each.source, device, precision)) for each in models}
+            pipe.send([each.card() for each in house.values()])
+        except WinnowError as error:
+            pipe.send(Refused(str(error)))
             return
-        pipe.send(_answered(house[work.model], work))
+        while True:
+            work: Work = pipe.recv()
+            pipe.send(_answered(house[work.model], work))
 
 
 def _answered(model: Model, work: Work) -> list[Found] | Refused | None:

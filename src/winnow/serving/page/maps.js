@@ -38,10 +38,10 @@ export function paintHeat(canvas, map) {
   paint(canvas, map, true, (value) => [...heat(value / 255), 215]);
 }
 
-/** What was not kept goes dark; over all levels, the darker the fewer kept it. */
-export function paintKept(canvas, map) {
-  paint(canvas, map, false, (value) => [...UNKEPT, 205 * (1 - Math.sqrt(value / 255))]);
-  outline(canvas, map);
+/** What was not kept goes dark; over all levels (-1), the darker the fewer kept it. */
+export function paintKept(canvas, map, level) {
+  paint(canvas, map, false, (value) => [...UNKEPT, 215 * (1 - (value / 255) ** 0.7)]);
+  if (level >= 0) outline(canvas, map);
 }
 
 export function clear(canvas) {

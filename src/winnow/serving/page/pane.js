@@ -119,7 +119,7 @@ export class Pane {
     const name = { scores: "scores", tokens: "kept", attention: "looked" }[this.view];
     if (!levels || !name || !levels[0][name]) return clear(this.map);
     const map = field(levels, this.level, name);
-    return name === "kept" ? paintKept(this.map, map) : paintHeat(this.map, map);
+    return name === "kept" ? paintKept(this.map, map, this.level) : paintHeat(this.map, map);
   }
 
   #drawBoxes() {
