@@ -296,7 +296,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             sys.exit(1)
         if "--debug" in words or not isinstance(error, WinnowError | FloatingPointError):
             raise
-        Console(stderr=True, highlight=False, soft_wrap=True).print(f"winnow: {error}", markup=False)
+        Console(stderr=True, highlight=False, soft_wrap=True, emoji=False).print(f"winnow: {error}", markup=False)
         sys.exit(2 if isinstance(error, UsageError) else 1)
 
 

@@ -21,7 +21,7 @@ from rich.progress import Progress as Bar
 
 Note = str | Callable[[], str]
 GLANCE = 0.5  # seconds between looks at how it goes, where it costs something to know
-console = Console(highlight=False, soft_wrap=True)  # lines of a log are as long as they are
+console = Console(highlight=False, soft_wrap=True, emoji=False)  # lines of a log are as long as they are
 
 
 class Progress:

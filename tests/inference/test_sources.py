@@ -8,6 +8,7 @@ from io import BytesIO
 import pytest
 from PIL import Image
 
+from winnow.cli import main
 from winnow.errors import DataError, UsageError
 from winnow.inference.sources import Kind, download, expand, file_name, kind_of, open_source
 
@@ -137,3 +138,9 @@ def test_a_download_has_a_limit(site):
 def test_nobody_listening_is_a_reason():
     with pytest.raises(DataError, match="can't be fetched"):
         download("http://127.0.0.1:9/a.jpg", timeout=2)
+
+
+def test_a_name_between_colons_is_told_as_it_is(capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["predict", "camera:x", "--model", "none"])
+    assert "camera:x: cameras have numbers" in capsys.readouterr().err

@@ -162,7 +162,7 @@ def finder(predictor: Predictor, request: Request) -> Find:
 def predict_command(sources: Sequence[str], model: str, request: Request, *, device: str | None = None,
                     precision: str = "fp32") -> int:
     """`winnow predict`: expand, load, predict, and say what happened. Returns the exit code, 1 if something failed."""
-    console = Console(stderr=True, soft_wrap=True, highlight=False)
+    console = Console(stderr=True, soft_wrap=True, highlight=False, emoji=False)
     found = expand(sources)
     if found.ignored:
         console.print(f"{counted(found.ignored, 'other file')} ignored (no image or video by its extension)")
