@@ -65,6 +65,15 @@ def test_brackets_are_no_markup_and_long_lines_stay_whole(monkeypatch, seconds):
     assert file.getvalue() == f"[job] 1/1, 0:00 gone, 0:00 left  {note}\n"
 
 
+def test_a_long_note_is_what_a_narrow_terminal_cuts(monkeypatch):
+    file = written(monkeypatch, force_terminal=True, width=80, color_system=None)
+    with Progress("training", 1350) as job:
+        job.advance(lambda: "loss 12.34  best AP 0.412  " + "x" * 100)
+        job.say("loss 12.34  best AP 0.412  " + "x" * 100)
+    last = file.getvalue().split("\x1b[2K")[-1].splitlines()[0]
+    assert last.startswith("training") and "1/1350" in last and "loss 12.34" in last and len(last) <= 80
+
+
 def test_a_terminal_shows_a_bar_within_its_width_and_no_lines(monkeypatch):
     file = written(monkeypatch, force_terminal=True, width=80, color_system=None)
     with Progress("[job]", 1350) as job:

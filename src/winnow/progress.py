@@ -18,7 +18,9 @@ from rich.progress import (
     TransferSpeedColumn,
 )
 from rich.progress import Progress as Bar
+from rich.table import Column
 
+NOTE = Column(ratio=3, no_wrap=True, overflow="ellipsis")  # the note is what a narrow terminal cuts
 Note = str | Callable[[], str]
 GLANCE = 0.5  # seconds between looks at how it goes, where it costs something to know
 console = Console(highlight=False, soft_wrap=True, emoji=False)  # lines of a log are as long as they are
@@ -32,10 +34,10 @@ class Progress:
         self.start, self.done = start, start
         self.note: Note = ""
         self.began = self.told = time.monotonic()
-        self.bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(), *self._columns(),
-                       TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
-                       TextColumn("{task.fields[note]}", markup=False),
-                       console=console, disable=not console.is_terminal)
+        self.bar = Bar(TextColumn("{task.description}", markup=False), BarColumn(None, table_column=Column(ratio=1)),
+                       *self._columns(), TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn(),
+                       TextColumn("{task.fields[note]}", markup=False, table_column=NOTE),
+                       console=console, disable=not console.is_terminal, expand=True)
         self.task = self.bar.add_task(what, total=total, completed=start, note="")
 
     def __enter__(self) -> Progress:

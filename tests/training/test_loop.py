@@ -329,6 +329,19 @@ def test_a_precision_that_is_not_to_be_had_is_told(configure, monkeypatch):
         train(configure("precision=fp16"))
 
 
+def test_half_precision_without_a_scaler_is_not_taken_for_float32(configure):
+    if torch.accelerator.is_available():
+        pytest.skip("needs a machine without a GPU")
+    with pytest.raises(UsageError, match=r"precision=fp16 is not to be had on cpu, .+ would train in float32 .+=bf16"):
+        train(configure("precision=fp16"))
+
+
+def test_runs_of_one_process_may_differ_in_precision(configure, whole, no_page):
+    half = train(configure("precision=bf16", out="half"))
+    again = train(configure(out="again"))
+    assert not same_weights(half.last, whole.last) and same_weights(again.last, whole.last)
+
+
 def test_an_epoch_s_means_leave_out_what_was_undefined():
     meter = Meter()
     for total, share in ((1.0, math.nan), (2.0, 0.5), (6.0, 0.25)):

@@ -76,12 +76,18 @@ class Meter:
         """Where the time went, waiting as a share of it, and all means."""
         return {"seconds": self.seconds, "waiting": self.waiting / max(self.seconds, 1e-9), **self.means()}
 
-    def lines(self) -> tuple[str, str]:
-        """The loss so far with its parts over all stages, and the share of the time that went into waiting for data."""
+    def loss(self) -> str:
+        """The loss so far."""
+        return f"loss {self.mean('total'):.2f}"
+
+    def parts(self) -> str:
+        """What the loss is made of, over all stages."""
         parts = [(part, sum(self.mean(name) for name in self.sums if name.endswith(f".{part}"))) for part in PARTS]
-        of = ", ".join(f"{part} {value:.2f}" for part, value in parts if value)
-        return (f"loss {self.mean('total'):.2f}" + (f" ({of})" if of else ""),
-                f"{self.waiting / max(self.seconds, 1e-9):.0%} waiting for data")
+        return ", ".join(f"{part} {value:.2f}" for part, value in parts if value)
+
+    def waits(self) -> str:
+        """The share of the time that went into waiting for data."""
+        return f"{self.waiting / max(self.seconds, 1e-9):.0%} waiting for data"
 
 
 def peak_memory(device: torch.device) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from accelerate.utils import set_seed
 from rich.console import RenderableType
 from torch import nn
@@ -90,11 +91,16 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     if recipe.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
         torch.use_deterministic_algorithms(True)
+    AcceleratorState._reset_state()  # else the first run of a process decides about the precision of all
     try:
-        return Accelerator(cpu=not torch.accelerator.is_available(),  # else processes without one find no peers
-                           mixed_precision=recipe.precision, step_scheduler_with_optimizer=False)
+        accelerator = Accelerator(cpu=not torch.accelerator.is_available(),  # else processes without one find no peers
+                                  mixed_precision=recipe.precision, step_scheduler_with_optimizer=False)
     except ValueError as error:
         raise UsageError(f"precision={recipe.precision} is not to be had: {error}") from error
+    if recipe.precision == "fp16" and accelerator.scaler is None:
+        raise UsageError(f"precision=fp16 is not to be had on {accelerator.device}, where Accelerate has no gradient "
+                         f"scaler and would train in float32 without a word; take precision=bf16")
+    return accelerator
 
 
 def spread(detector: BaseDetector, average: AveragedModel | None, engine: Engine,

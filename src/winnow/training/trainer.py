@@ -85,8 +85,8 @@ class Trainer:
         """The epoch's losses so far, the best AP once there is one, waiting for data, and memory."""
         best = f"best AP {self.best:.3f}" if self.best >= 0 else ""
         skipped = f"{counted(self.skips.skipped, 'update')} skipped" if self.skips.skipped else ""
-        loss, waiting = self.meter.lines()
-        said = (loss, best, skipped, waiting, peak_memory(self.accelerator.device))
+        said = (self.meter.loss(), best, skipped, self.meter.waits(), peak_memory(self.accelerator.device),
+                self.meter.parts())  # first what should be seen where a terminal is narrow
         return "  ".join(each for each in said if each)
 
     def as_checkpoint(self, detector: BaseDetector, **more: Any) -> Checkpoint:
