@@ -141,9 +141,11 @@ def _unread(data: CocoData, index: int) -> Any:
 
 
 def own_pss(pid: int) -> float:
-    """What a process holds in MB, pages that are shared counted in parts."""
+    """What a process holds in MB, pages that are shared counted in parts; those of program files, which others may
+    share that come and go, are left out.
+    """
     words = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()[1:])
-    return int(words["Pss"].split()[0]) / 1024
+    return sum(int(words[kind].split()[0]) for kind in ("Pss_Anon", "Pss_Shmem")) / 1024
 
 
 def children() -> list[int]:
