@@ -127,6 +127,14 @@ def test_missing_area_is_that_of_the_box_and_missing_iscrowd_means_single(write,
     assert not found.crowd.any()
 
 
+def test_a_name_with_a_line_break_is_told_in_one_line(write, content):
+    file = write(content)
+    content["images"][0]["file_name"] = "a\nb.png"
+    file.write_text(json.dumps(content))
+    line, = read_annotations(file, file.parents[1] / "images").problems.lines()
+    assert "a b.png does not exist" in line and "\n" not in line
+
+
 @pytest.mark.parametrize(("iscrowd", "crowd"), [(0.0, False), (1.0, True), (True, True), (2, True), (0, False)])
 def test_numbers_for_crowds_may_be_written_in_any_way(write, content, iscrowd, crowd):
     content["annotations"][0]["iscrowd"] = iscrowd

@@ -107,9 +107,9 @@ KINDS: dict[str, tuple[Severity, str]] = {
 
 def problem(code: str, where: str, what: str, image: int | None = None,
             box: tuple[float, float, float, float] | None = None) -> Problem:
-    """A finding with the severity and the hint of its code."""
+    """A finding with the severity and the hint of its code; names of files that have line breaks lose them."""
     severity, hint = KINDS[code]
-    return Problem(code, severity, where, what, hint, image, box)
+    return Problem(code, severity, " ".join(where.splitlines()), " ".join(what.splitlines()), hint, image, box)
 
 
 class Problems:
