@@ -219,7 +219,7 @@ process with a batch of {WHOLE}, over all updates. In `empty` the second process
 Deformable DETR, and DETR on two processes, agree to rounding. Sparse DETR and DINO depart by up to 2.4e-2, all forms by
 the same amount: they agree with each other, and not with the batch of {WHOLE}. A likely cause, not proven here, is
 denoising: some pictures have one object instead of two, and the empty slots of noisy queries follow from the widest
-image of a process's batch. DETR's classes are a weighted mean over a step, so steps that share an update weigh otherwise.
+image of a process's batch. DETR's classes are a weighted mean over a step: steps of one update weigh otherwise.
 
 What belongs to a whole batch was taken out, as no method has it otherwise: dropout (each process draws its own),
 the draws and the number of groups of denoising (which follow from the objects that share a batch), batch norms that
