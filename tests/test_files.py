@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from winnow.errors import UsageError
-from winnow.files import check_free, replace_file
+from winnow.files import as_json, check_free, replace_file
+
+
+def test_json_has_null_for_what_is_not_finite():
+    value = {"a": [float("nan"), (1, float("inf"))], "b": {"c": 0.5}}
+    assert as_json(value) == '{"a": [null, [1, null]], "b": {"c": 0.5}}'
 
 
 def half(error: BaseException):

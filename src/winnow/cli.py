@@ -5,7 +5,6 @@ Exit codes: 0 done, 1 the data or the result is not in order, 2 the call can't b
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import sys
@@ -281,9 +280,9 @@ def page() -> Console:
 
 def write_json(path: Path, content: object) -> None:
     """Write JSON as a whole or not at all."""
-    from .files import replace_file  # noqa: PLC0415
+    from .files import as_json, replace_file  # noqa: PLC0415
 
-    replace_file(path, lambda part: part.write_text(json.dumps(content, indent=2)))
+    replace_file(path, lambda part: part.write_text(as_json(content, indent=2)))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -1,13 +1,16 @@
-"""Files that are written whole or not at all."""
+"""Files that are written whole or not at all, and values as JSON."""
 
 from __future__ import annotations
 
 import errno
+import json
+import math
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from safetensors import SafetensorError
 
@@ -62,6 +65,19 @@ def replace_file(path: Path, write: Callable[[Path], object], *, keep: Path | No
     finally:
         with suppress(OSError):  # where the folder could not be made, there is nothing to remove
             new.unlink(missing_ok=True)
+
+
+def as_json(value: Any, *, indent: int | None = None) -> str:
+    """Plain data in JSON, which has no word for numbers that are not finite: they become null."""
+    return json.dumps(_finite(value), indent=indent, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def remove_unfinished(folder: Path) -> None:

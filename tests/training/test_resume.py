@@ -174,6 +174,7 @@ def test_a_damaged_state_gives_way_to_the_one_before_and_the_run_is_the_same(fin
     (lambda found: found.update(processes=found["processes"] * 2),
      "it ran on 2 processes with 2 images each, and now there are 1, which would change the batch; start 2, or"),
     (lambda found: found.update(images=7), "it was trained on 7 images, and .+ now has 6"),
+    (lambda found: found.update(data="other"), "the images, boxes or classes of .+ are no longer those"),
 ])
 def test_a_run_that_would_be_another_one_is_refused(finished, configure, change, told):
     found = finished.load_state()

@@ -85,8 +85,10 @@ def test_a_tracker_that_fails_on_the_way_is_told_once_and_asked_no_more(configur
 
 def test_numbers_are_grouped_and_what_is_none_is_left_out():
     row = {"epoch": 3, "total": 2.5, "lr": 1e-3, "seconds": 4, "AP": None, "AP50": 0.5, "APs": float("nan"), "AR1": 0.1,
+           "skipped": 2,
            "per_class": {"cat": {"AP": 0.25, "AP50": 0.5}, "dog": {"AP": None, "AP50": None}}, "notes": ["x"]}
     assert tagged(row) == {"loss/total": 2.5, "rate/lr": 1e-3, "time/seconds": 4.0, "AP/AP50": 0.5, "AR/AR1": 0.1,
+                           "watched/skipped": 2,
                            "AP of classes/cat": 0.25}
 
 

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
 from winnow.data.categories import Category
-from winnow.weights.classes import ClassRows, carried, shared_classes
+from winnow.weights.classes import ClassRows, carried, class_pairs, shared_classes
 
 
 def named(*names: str) -> list[Category]:
     return [Category(i, name) for i, name in enumerate(names)]
+
+
+def test_rows_of_proposals_go_over_only_where_both_know_classes_or_neither():
+    knowing, agnostic = (SimpleNamespace(queries=SimpleNamespace(specific=specific)) for specific in (True, False))
+    rows = [(0, 2), (2, 0)]
+    assert class_pairs("queries.head.classify.bias", knowing, knowing, rows) == rows
+    assert class_pairs("queries.head.classify.bias", agnostic, agnostic, rows) == [(0, 0)]
+    assert class_pairs("queries.head.classify.bias", agnostic, knowing, rows) == []
+    assert class_pairs("decoder.heads.0.classify.bias", agnostic, knowing, rows) == rows
 
 
 def test_classes_are_the_same_by_name_whatever_their_ids_places_and_letters():

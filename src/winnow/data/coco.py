@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -106,6 +107,16 @@ class CocoData(Dataset["Example | None"]):
         return (f"{self.annotations.path.name}: {len(self)} images, {len(self.annotations.boxes) - crowds} boxes, "
                 f"{len(self.annotations.categories)} categories, {crowds} crowd regions, "
                 f"{empty} images without annotations")
+
+    def fingerprint(self) -> str:
+        """What the names of its images, their objects and its classes hash to."""
+        found = hashlib.sha256(repr([(each.id, each.name) for each in self.categories]).encode())
+        for record in self.images:
+            found.update(record.file_name.encode(errors="surrogatepass") + b"\0")
+        for column in (self.annotations.starts, self.annotations.boxes, self.annotations.labels,
+                       self.annotations.crowd):
+            found.update(column.tobytes())
+        return found.hexdigest()[:16]
 
     def __len__(self) -> int:
         return len(self.annotations.images)

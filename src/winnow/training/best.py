@@ -13,7 +13,7 @@ from PIL import Image
 
 from ..evaluation.examples import Example
 from ..evaluation.validate import Evaluation
-from ..files import replace_file
+from ..files import as_json, replace_file
 from ..report import Picture
 from .run import RunFolder
 
@@ -65,7 +65,7 @@ def keep_best(run: RunFolder, evaluation: Evaluation, examples: Sequence[Example
         replace_file(run.pictures / file, partial(image.save, format="JPEG", quality=88, subsampling=0))
         pictures.append({"kind": example.kind, "title": picture.title, "caption": picture.caption, "alt": picture.alt,
                          "file": file})
-    stored = json.dumps({"about": dict(about), "figures": evaluation.as_dict(), "pictures": pictures})
+    stored = as_json({"about": dict(about), "figures": evaluation.as_dict(), "pictures": pictures})
     replace_file(run.evaluation_path, lambda new: new.write_text(stored))
     mine = {each["file"] for each in pictures}
     for older in run.pictures.glob("epoch-*.jpg"):

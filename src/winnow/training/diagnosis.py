@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
 
@@ -45,7 +45,7 @@ class _FoundError(Exception):
 def find_cause(detector: BaseDetector, batch: Batch, targets: Sequence[Target], names: Sequence[str]) -> Cause:
     """Look at the images, the objects, the weights, and then at every module's result for the batch.
 
-    The detector should be in the mode, and the random numbers in the state, in which it happened.
+    The detector should be in the mode, and the random numbers in the state, in which it happened; it stays as it is.
     """
     for kind, values in (("pixels", list(batch.images)), ("boxes", [target.boxes for target in targets])):
         wrong = tuple(name for name, value in zip(names, values, strict=True) if not value.isfinite().all())
@@ -56,7 +56,7 @@ def find_cause(detector: BaseDetector, batch: Batch, targets: Sequence[Target], 
         return Cause("weights", broken, ())
     hooks = [module.register_forward_hook(_look(name, names)) for name, module in detector.named_modules() if name]
     try:
-        with torch.no_grad(), suppress(FloatingPointError):
+        with torch.no_grad(), unmoved(detector), suppress(FloatingPointError):
             detector(batch, targets)
     except _FoundError as found:
         return found.cause
@@ -64,6 +64,17 @@ def find_cause(detector: BaseDetector, batch: Batch, targets: Sequence[Target], 
         for hook in hooks:
             hook.remove()
     return Cause("losses", (), ())
+
+
+@contextmanager
+def unmoved(module: nn.Module) -> Iterator[None]:
+    """What norms measure meanwhile is forgotten."""
+    before = [(buffer, buffer.clone()) for buffer in module.buffers()]
+    try:
+        yield
+    finally:
+        for buffer, value in before:
+            buffer.copy_(value)
 
 
 def broken_weights(module: nn.Module) -> tuple[str, ...]:

@@ -117,4 +117,4 @@ def evaluate(trainer: Trainer) -> Evaluation:
     """What the weights find on the validation split, and how good that is."""
     recipe = trainer.config.recipe
     return validate(trainer.evaluated().eval(), trainer.val, batch_size=recipe.batch_size,
-                    device=trainer.accelerator.device)
+                    workers=trainer.config.workers, device=trainer.accelerator.device)

@@ -66,10 +66,12 @@ class Meter:
         return dict(vars(self))
 
     @classmethod
-    def from_dict(cls, plain: dict[str, Any]) -> Meter:
-        """The meter that `as_dict` described."""
+    def from_dict(cls, plain: dict[str, Any], device: torch.device) -> Meter:
+        """The meter that `as_dict` described, its sums on the device where others are added up."""
         meter = cls()
         vars(meter).update(plain)
+        for known in (meter.sums, meter.steps):
+            known.update({name: each.to(device) for name, each in known.items()})
         return meter
 
     def row(self) -> dict[str, float]:

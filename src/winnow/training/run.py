@@ -16,7 +16,6 @@ The state is the truth; metrics and weights follow from it, and are written agai
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
@@ -26,7 +25,7 @@ from typing import Any
 import torch
 
 from ..errors import UsageError
-from ..files import check_free, remove_unfinished, replace_file
+from ..files import as_json, check_free, remove_unfinished, replace_file
 from ..progress import console
 from .engine import Engine
 from .recipes import Recipe
@@ -106,7 +105,7 @@ class RunFolder:
 
     def write_history(self, rows: Sequence[Mapping[str, Any]]) -> None:
         """Replace the metrics as a whole; what is not finite becomes null, as JSON has no word for it."""
-        text = "".join(json.dumps(_finite(row), allow_nan=False) + "\n" for row in rows)
+        text = "".join(as_json(row) + "\n" for row in rows)
         replace_file(self.metrics_path, lambda path: path.write_text(text))
 
     def begun(self) -> bool:
@@ -175,10 +174,3 @@ def _size(value: Any) -> int:
     elif not isinstance(value, list | tuple):
         return 0
     return sum(_size(each) for each in value)
-
-
-def _finite(value: Any) -> Any:
-    """The same plain data with null for what is not finite."""
-    if isinstance(value, Mapping):
-        return {key: _finite(each) for key, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value

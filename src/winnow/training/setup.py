@@ -56,7 +56,7 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
                          train=True, strict=config.strict)
     name, source = data.held_out()
     console.print(f"evaluating on the split {name}" if source != data.split("train") else
-                  "there is no held-out split: evaluating on the images that it trains on")
+                  "there is no held-out split: evaluating on the images that it trains on", markup=False)
     val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
                        categories=train_set.categories, strict=config.strict)
     for each in (train_set, val_set):
@@ -70,7 +70,7 @@ def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
     for note in freeze(detector, recipe.frozen):
         console.print(note, markup=False)
     average = make_average(detector, recipe)
-    undivided = copy.deepcopy(detector) if config.engine.shard else None
+    undivided = copy.deepcopy(detector).to(accelerator.device) if config.engine.shard else None
     model = spread(detector, average, config.engine, accelerator)
     optimizer = accelerator.prepare(make_optimizer(detector, recipe))
     schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))

@@ -87,7 +87,7 @@ def snapshot(trainer: Trainer) -> dict[str, Any]:
         "epoch": trainer.epoch, "step": trainer.step, "history": trainer.history,
         "best": trainer.best, "best_epoch": trainer.best_epoch,
         "skips": asdict(trainer.skips),
-        "processes": gather_object([own]), "images": len(trainer.train_data),
+        "processes": gather_object([own]), "images": len(trainer.train_data), "data": trainer.train_data.fingerprint(),
     }
 
 
@@ -98,7 +98,7 @@ def go_on(trainer: Trainer) -> None:
     """
     state = trainer.folder.load_state()
     try:
-        told = _differences(trainer, len(state["processes"]), state["images"])
+        told = _differences(trainer, len(state["processes"]), state["images"], state["data"])
         if told:
             raise UsageError(f"{trainer.folder.root} can't go on exactly: {told}")
         own = state["processes"][trainer.accelerator.process_index]
@@ -112,7 +112,7 @@ def go_on(trainer: Trainer) -> None:
         trainer.epoch, trainer.step, trainer.history = state["epoch"], state["step"], state["history"]
         trainer.best, trainer.best_epoch = state["best"], state["best_epoch"]
         trainer.skips = Skips(**state["skips"])
-        trainer.meter = Meter.from_dict(own["meter"])
+        trainer.meter = Meter.from_dict(own["meter"], trainer.accelerator.device)
         restore_random_state(own["random"], trainer.accelerator.device)
     except (KeyError, RuntimeError, TypeError, ValueError) as error:
         raise UsageError(f"{trainer.folder.state_path} does not fit this run ({error!r:.150}); "
@@ -123,7 +123,7 @@ def go_on(trainer: Trainer) -> None:
     console.print(f"going on after {trainer.where()}, with the settings that the run was started with")
 
 
-def _differences(trainer: Trainer, processes: int, images: int) -> str:
+def _differences(trainer: Trainer, processes: int, images: int, data: str) -> str:
     """Why this start is another run than the one that was saved; empty if it is not."""
     batch, now = trainer.config.recipe.batch_size, trainer.accelerator.num_processes
     if processes != now:
@@ -132,4 +132,7 @@ def _differences(trainer: Trainer, processes: int, images: int) -> str:
     if images != len(trainer.train_data):
         return (f"it was trained on {images} images, and {trainer.config.data} now has {len(trainer.train_data)}; "
                 f"start a new run from its weights with --init {trainer.folder.last}")
+    if data != trainer.train_data.fingerprint():
+        return (f"the images, boxes or classes of {trainer.config.data} are no longer those that it was trained on; "
+                f"put them back, or start a new run from its weights with --init {trainer.folder.last}")
     return ""

@@ -8,9 +8,9 @@ MLFLOW_TRACKING_URI, ...). A tracker that fails is told once and left out; the r
 
 from __future__ import annotations
 
-import hashlib
 import math
 import os
+import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -18,10 +18,12 @@ import numpy as np
 
 from ..errors import UsageError
 from ..evaluation.examples import Example
+from ..files import replace_file
 from ..progress import console
 from .run import RunConfig, RunFolder
 
 TIMES = ("seconds", "waiting")
+WATCHED = ("skipped", "accuracy", "attention_kept.")  # no losses, though they stand among them
 
 
 class Tracker(Protocol):
@@ -68,10 +70,11 @@ class WeightsAndBiases:
     def __init__(self, config: RunConfig, folder: RunFolder, done: int):
         import wandb  # noqa: PLC0415
 
-        place = str(folder.root.resolve())
-        self.wandb = wandb
-        self.run = wandb.init(project=os.environ.get("WANDB_PROJECT", "winnow"), name=folder.root.name, dir=place,
-                              id=hashlib.sha256(place.encode()).hexdigest()[:16], resume="allow",
+        self.wandb, name = wandb, folder.root / "wandb-run.txt"  # another run in the same place is another one there
+        if not (done and name.is_file()):
+            replace_file(name, lambda new: new.write_text(secrets.token_hex(8)))
+        self.run = wandb.init(project=os.environ.get("WANDB_PROJECT", "winnow"), name=folder.root.name,
+                              dir=str(folder.root.resolve()), id=name.read_text(), resume="allow",
                               config=config.as_dict())
 
     def numbers(self, epoch: int, values: Mapping[str, float]) -> None:
@@ -182,6 +185,8 @@ def _group(name: str) -> str:
         return "time"
     if name == "lr" or name.startswith("lr."):
         return "rate"
+    if name.startswith(WATCHED):
+        return "watched"
     return "AP" if name.startswith("AP") else "AR" if name.startswith("AR") else "loss"
 
 

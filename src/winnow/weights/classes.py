@@ -72,8 +72,15 @@ def carried(own: Tensor, other: Tensor, rows: tuple[ClassRows, ClassRows], pairs
     return filled.flatten(0, 1)
 
 
-def class_pairs(name: str, detector: BaseDetector, pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
+def class_pairs(name: str, detector: BaseDetector, other: BaseDetector,
+                pairs: Sequence[tuple[int, int]]) -> Sequence[tuple[int, int]]:
     """The pairs of classes that a weight's rows stand for: proposals that know no classes have one row, for any."""
+    own, theirs = (_knows_classes(name, each) for each in (detector, other))
+    if own != theirs:
+        return []
+    return pairs if own else [(0, 0)]
+
+
+def _knows_classes(name: str, detector: BaseDetector) -> bool:
     queries: Any = getattr(detector, "queries", None)
-    agnostic = name.startswith("queries.head.") and not getattr(queries, "specific", True)
-    return [(0, 0)] if agnostic else pairs
+    return not name.startswith("queries.head.") or getattr(queries, "specific", True)

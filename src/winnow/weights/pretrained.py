@@ -11,6 +11,7 @@ from typing import Any
 
 import timm
 from rich.console import RenderableType
+from rich.markup import escape
 from rich.table import Column, Table
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
@@ -53,7 +54,7 @@ class Start:
     def lines(self) -> list[RenderableType]:
         """For the screen: a table by part, then names."""
         table = Table("part", *(Column(title, justify="right") for title in ("weights", "loaded", "by class", "fresh")),
-                      title=f"starting from {self.origin}", title_justify="left", title_style="")
+                      title=f"starting from {escape(str(self.origin))}", title_justify="left", title_style="")
         kinds = (self.whole, self.by_class, list(self.fresh))
         counts = [Counter(name.partition(".")[0] for name in names) for names in kinds]
         for part in dict.fromkeys(part for count in counts for part in count):
@@ -103,7 +104,8 @@ def fill(detector: BaseDetector, categories: Sequence[Category], other: Checkpoi
             continue
         rows = (ClassRows.of(name, weight, len(categories)), ClassRows.of(name, theirs[name], len(other.categories)))
         if categories and rows[0] and rows[1]:
-            filled = carried(weight, theirs[name], (rows[0], rows[1]), class_pairs(name, detector, pairs))
+            carry = class_pairs(name, detector, other.detector, pairs)
+            filled = carried(weight, theirs[name], (rows[0], rows[1]), carry)
             if filled is None:
                 start.fresh[name] = "no class in common"
             else:
