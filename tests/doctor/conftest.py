@@ -36,7 +36,7 @@ class Made:
         content["images"].append({"id": number, "file_name": name, "width": pixels.width, "height": pixels.height,
                                   **keys})
         for category, box in boxes:
-            self.annotate(split, image_id=number, category_id=category, bbox=box)
+            self.annotate(split, image_id=number, category_id=category, bbox=box, area=box[2] * box[3], iscrowd=0)
         return path
 
     @staticmethod
@@ -61,13 +61,12 @@ class Made:
         return self.root
 
 
-
-
 @pytest.fixture
 def made(tmp_path: Path) -> Made:
     """Two images to train on and one held out, all in order."""
     data = Made(tmp_path / "data")
     data.image("train", "a.png", (1, [4, 5, 30, 20]), (2, [40, 10, 20, 30]))
     data.image("train", "b.png", (2, [10, 10, 30, 30]))
+    data.contents["train"]["annotations"][2]["segmentation"] = [[10, 10, 40, 10, 40, 40]]
     data.image("val", "c.png", (1, [6, 6, 20, 20]), (2, [30, 20, 25, 25]))
     return data

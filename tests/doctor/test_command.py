@@ -93,3 +93,11 @@ def test_every_code_is_in_the_documentation():
     text = (Path(__file__).parents[2] / "docs" / "data.md").read_text(encoding="utf-8")
     rows = dict(re.findall(r"^\| `([\w-]+)` \| (\w+) \|", text, re.MULTILINE))
     assert rows == {code: severity for code, (severity, _) in KINDS.items()}
+
+
+def test_half_a_letter_in_a_name_is_shown_escaped(winnow, made: Made):
+    """JSON can spell a lone surrogate, which no encoding knows."""
+    made.contents["train"]["images"].append({"id": 9, "file_name": "\ud800.png", "width": 80, "height": 60})
+    made.contents["train"]["categories"] = [*made.contents["train"]["categories"], {"id": 3, "name": "\ud800"}]
+    said = winnow("check", made.write())
+    assert said.code == 1 and "\\ud800.png does not exist" in said.out and "malformed-category" in said.out

@@ -117,7 +117,7 @@ def test_all_findings_are_kept_and_not_only_the_first(made):
 def test_repeated_boxes_are_the_later_ones(made):
     box(made, 4, 5, 30, 20)
     data = examine(made.write()).splits["train"]
-    assert np.flatnonzero(twice(data)).tolist() == [2]
+    assert np.flatnonzero(twice(data, [[index] for index in range(len(data.images))])).tolist() == [2]
 
 
 def test_a_folder_without_data_is_a_usage_error(tmp_path):

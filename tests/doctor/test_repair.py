@@ -67,7 +67,8 @@ def test_what_else_a_file_says_is_kept(made, tmp_path):
     assert (content["info"], content["licenses"]) == ({"year": 2026}, [{"id": 3}])
     wrong = content["images"][2]
     assert (wrong["license"], wrong["width"], wrong["height"]) == (3, 80, 60)
-    cut = next(each for each in content["annotations"] if "segmentation" in each)
+    cut, outlined = [each for each in content["annotations"] if "segmentation" in each]
+    assert outlined["segmentation"] == [[10, 10, 40, 10, 40, 40]]
     assert cut["bbox"] == [70, 50, 10, 10] and cut["area"] == 100
     assert next(each for each in content["annotations"] if "occluded" in each)["area"] == 12
 
@@ -140,12 +141,29 @@ def test_without_a_box_nothing_is_written(made, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_file_under_two_ids_is_kept_once(made, tmp_path):
-    made.contents["train"]["images"].append({"id": 9, "file_name": "a.png", "width": 80, "height": 60})
-    made.annotate("train", image_id=9, category_id=1, bbox=[1, 1, 5, 5])
+@pytest.mark.parametrize("name", ["a.png", "again.png"])
+def test_a_picture_under_two_ids_is_kept_once_with_the_boxes_of_both(made, tmp_path, name):
+    """Some exports list an image for each object; a box that both have is kept once."""
+    if name == "again.png":
+        shutil.copy(made.root / "train" / "a.png", made.root / "train" / name)
+    made.contents["train"]["images"].append({"id": 9, "file_name": name, "width": 80, "height": 60})
+    box(made, 1, 1, 5, 5, image=9)
+    box(made, 4, 5, 30, 20, image=9)
     done = repair(examine(made.write()), tmp_path / "out")
-    assert [image["id"] for image in annotations(tmp_path / "out")["images"]] == [1, 2]
+    content = annotations(tmp_path / "out")
+    assert [image["id"] for image in content["images"]] == [1, 2]
+    assert [each["bbox"] for each in content["annotations"] if each["image_id"] == 1] == [
+        [4, 5, 30, 20], [40, 10, 20, 30], [1, 1, 5, 5]]
     assert [each["code"] for each in done.changes] == ["duplicate-file"]
+
+
+def test_ids_that_are_no_numbers_stop_nothing(made, tmp_path):
+    size = made.contents["train"]["images"][0]
+    size["height"], size["width"] = size["width"], size["height"]
+    made.contents["train"]["images"].append({"id": [1], "file_name": "a.png", "width": 80, "height": 60})
+    made.contents["train"]["categories"] = [{"id": {}, "name": "odd"}, *made.contents["train"]["categories"]]
+    box(made, 1, 1, 5, 5, image=[1], category=[2])
+    assert examine(repair(examine(made.write()), tmp_path / "out").data).verdict == "clean"
 
 
 def test_another_format_becomes_coco(made, tmp_path):

@@ -17,7 +17,7 @@ from winnow.data.contents import Contents, Entry
 from winnow.data.problems import Problems, UnusableError, problem
 from winnow.data.records import read_records
 from winnow.data.rows import Row, Rows
-from winnow.data.values import short, whole
+from winnow.data.values import is_text, short, whole
 from winnow.errors import UsageError
 
 JSON_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
@@ -89,7 +89,7 @@ def _categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Cat
     for place, entry in enumerate(entries):
         number = whole(entry.get("id")) if isinstance(entry, dict) else None
         name = entry.get("name") if number is not None else None
-        if number is None or not isinstance(name, str):
+        if number is None or not is_text(name):
             problems.add("malformed-category", f"{path}, category {place}", f"got {short(entry)}")
         elif named.setdefault(number, Category(number, name)).name != name:
             what = f"category id {number} stands for {named[number].name!r} and for {name!r}"

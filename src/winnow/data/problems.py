@@ -107,9 +107,14 @@ KINDS: dict[str, tuple[Severity, str]] = {
 
 def problem(code: str, where: str, what: str, image: int | None = None,
             box: tuple[float, float, float, float] | None = None) -> Problem:
-    """A finding with the severity and the hint of its code; names of files that have line breaks lose them."""
+    """A finding with the severity and the hint of its code; what it names is made fit to be shown."""
     severity, hint = KINDS[code]
-    return Problem(code, severity, " ".join(where.splitlines()), " ".join(what.splitlines()), hint, image, box)
+    return Problem(code, severity, _shown(where), _shown(what), hint, image, box)
+
+
+def _shown(text: str) -> str:
+    """Text on one line, with an escape for half of a letter (a lone surrogate), which no encoding knows."""
+    return " ".join(text.splitlines()).encode("utf-8", "backslashreplace").decode()
 
 
 class Problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import reprlib
-from typing import Any
+from typing import Any, TypeGuard
 
 WORDS = reprlib.Repr()  # stays short, whatever a value holds or repeats
 WORDS.maxlevel, WORDS.maxlist, WORDS.maxdict, WORDS.maxstring, WORDS.maxlong, WORDS.maxother = 3, 8, 8, 80, 60, 80
@@ -28,6 +28,11 @@ def whole(value: Any) -> int | None:
     if isinstance(value, float) and value.is_integer():
         value = int(value)
     return int(value) if isinstance(value, int) and abs(value) < 2**63 else None
+
+
+def is_text(value: Any) -> TypeGuard[str]:
+    """Whether a JSON value is text that can be shown and written; JSON can also spell halves of letters."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
 def short(value: Any) -> str:

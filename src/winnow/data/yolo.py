@@ -7,6 +7,7 @@ without a label file, or with an empty one, is background. Category ids are the 
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -201,6 +202,8 @@ def _entry(words: Sequence[str], image: ImageRecord, points: bool) -> dict[str, 
         x, y, width, height = values
         x, y = x - width / 2, y - height / 2
     elif len(values) >= 6 and len(values) % 2 == 0:
+        if any(map(math.isnan, values)):
+            return "a corner of the polygon is no number"
         x, y = min(values[0::2]), min(values[1::2])
         width, height = max(values[0::2]) - x, max(values[1::2]) - y
     else:

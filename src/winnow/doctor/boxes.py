@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import numpy as np
 
 from winnow.data.annotations import Annotations
@@ -31,14 +33,14 @@ def doubtful_boxes(data: Annotations, problems: Problems) -> None:
                 problems.add(code, where, what, image.id, _box(boxes[number]))
 
 
-def twice(data: Annotations) -> np.ndarray:
-    """Which boxes (A,) repeat an earlier one of the same class."""
+def twice(data: Annotations, pictures: Iterable[Sequence[int]]) -> np.ndarray:
+    """Which boxes (A,) repeat an earlier one of the same class; `pictures` are the places of images that show one."""
     repeated = np.zeros(len(data.boxes), bool)
-    for index in range(len(data.images)):
-        part = data.of(index)
-        labels = data.labels[part]
-        for first, second in _pairs(data.boxes[part], data.crowd[part]):
-            repeated[part.start + second] |= labels[first] == labels[second]
+    for same in pictures:
+        numbers = np.concatenate([np.arange(data.starts[index], data.starts[index + 1]) for index in same])
+        labels = data.labels[numbers]
+        for first, second in _pairs(data.boxes[numbers], data.crowd[numbers]):
+            repeated[numbers[second]] |= labels[first] == labels[second]
     return repeated
 
 

@@ -20,6 +20,7 @@ from winnow.data.coco_json import CocoFile, read_lists
 from winnow.data.images import inspect_image
 from winnow.data.problems import Problems
 from winnow.data.records import ImageRecord
+from winnow.data.values import whole
 from winnow.errors import DataError, UsageError
 from winnow.files import replace_file
 from winnow.progress import Progress
@@ -38,8 +39,8 @@ CHANGES = {  # what is done about each kind of finding; about those that are not
     "duplicate-image": "listed once", "labels-without-image": "left out",
     "size-differs": "the size of the picture is written", "exif-frame": "boxes that fit only the frame as stored are "
     "turned with the picture, without their outlines; the size as displayed is written",
-    "duplicate-across-splits": "taken out of the first split", "duplicate-file": "the second is left out",
-    "duplicate-box": "one is left out",
+    "duplicate-across-splits": "taken out of the first split with its boxes",
+    "duplicate-file": "kept once, with the boxes of both", "duplicate-box": "one is left out",
 }
 Box = tuple[float, float, float, float]  # x y width height in pixels
 Link = Callable[[Path, Path], object]
@@ -112,28 +113,26 @@ def _change(done: Examination, splits: Mapping[str, Split], found: Finding) -> s
 def _split(done: Examination, split: str, data: Annotations) -> Split:
     """What is written of a split."""
     source = done.folder.splits[split].annotations
-    raw = [entry for _, entry in source.read(Problems()).entries({image.id: image for image in data.images})]
     more = read_lists(source.path) if isinstance(source, CocoFile) else {}
-    known = {entry.get("id"): entry for entry in more.get("images", []) if isinstance(entry, dict)}
+    kept = {image.id: image for image in data.images}
+    raw = more["annotations"] if more else [entry for _, entry in source.read(Problems()).entries(kept)]
+    known = _by_id(more.get("images", []))
     turned = _turned(done, split, data, raw)
-    out = _taken_out(done, split)
+    pictures = _pictures(done, split, data)
     names: dict[str, Path] = {}
     images, boxes = [], []
-    repeated = twice(data)
-    for index, image in enumerate(data.images):
-        path = done.path(split, image)
-        if path in out:
-            continue
-        out.add(path)  # whatever comes under another id is the same picture
-        name = _free(image.file_name, path, names)
+    repeated = twice(data, pictures)
+    for same in pictures:
+        image = data.images[same[0]]
+        name = _free(image.file_name, done.path(split, image), names)
         images.append(known.get(image.id, {}) | {"id": image.id, "file_name": name, "width": image.width,
                                                  "height": image.height})
-        if image.id in turned:
-            boxes += turned[image.id]
-        else:
+        for index in same:
             part = data.of(index)
-            boxes += [_box(data, number, raw) | {"image_id": image.id}
-                      for number in range(part.start, part.stop) if not repeated[number]]
+            found = turned.get(data.images[index].id)
+            if found is None:
+                found = [_box(data, number, raw) for number in range(part.start, part.stop) if not repeated[number]]
+            boxes += [entry | {"image_id": image.id} for entry in found]
     annotations = [{**entry, "id": number} for number, entry in enumerate(boxes, start=1)]
     categories = _categories(data, more.get("categories", []))
     return Split(more | {"images": images, "annotations": annotations, "categories": categories}, names,
@@ -151,19 +150,30 @@ def _box(data: Annotations, number: int, raw: list[Any]) -> dict[str, Any]:
 
 def _categories(data: Annotations, raw: list[Any]) -> list[dict[str, Any]]:
     """The usable categories with what else the file says of them."""
-    known = {entry["id"]: entry for entry in raw if isinstance(entry, dict) and isinstance(entry.get("id"), int)}
+    known = _by_id(raw)
     return [known.get(each.id, {}) | {"id": each.id, "name": each.name} for each in data.categories]
 
 
-def _taken_out(done: Examination, split: str) -> set[Path]:
-    """Pictures of a split that are damaged, or are there a second time."""
+def _by_id(raw: list[Any]) -> dict[int | None, dict[str, Any]]:
+    """The entries of a list by their ids; which of them can be used, others decide."""
+    return {whole(entry.get("id")): entry for entry in raw if isinstance(entry, dict)}
+
+
+def _pictures(done: Examination, split: str, data: Annotations) -> list[list[int]]:
+    """The pictures that stay in a split, each with the places of all images that show it."""
     out = {path for path, look in done.looks.items() if look.damage}
+    first: dict[Path, Path] = {}
     for twin in done.twins:
         if twin.code == "duplicate-across-splits" and twin.splits[0] == split:
             out.add(twin.paths[0])
-        elif twin.code == "duplicate-file" and twin.splits[1] == split and twin.paths[0] != twin.paths[1]:
-            out.add(twin.paths[1])
-    return out
+        elif twin.code == "duplicate-file" and twin.splits[0] == split:
+            first[twin.paths[1]] = twin.paths[0]
+    pictures: dict[Path, list[int]] = defaultdict(list)
+    for index, image in enumerate(data.images):
+        path = done.path(split, image)
+        if not {path, first.get(path, path)} & out:
+            pictures[first.get(path, path)].append(index)
+    return list(pictures.values())
 
 
 def _turned(done: Examination, split: str, data: Annotations, raw: list[Any]) -> dict[int, list[dict[str, Any]]]:
@@ -172,8 +182,9 @@ def _turned(done: Examination, split: str, data: Annotations, raw: list[Any]) ->
     entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
     ids = {category.id for category in data.categories}
     for entry in raw if flagged else ():
-        if isinstance(entry, dict) and entry.get("image_id") in flagged and entry.get("category_id") in ids:
-            entries[entry["image_id"]].append(entry)
+        image_id = whole(entry.get("image_id")) if isinstance(entry, dict) else None
+        if image_id is not None and image_id in flagged and whole(entry.get("category_id")) in ids:
+            entries[image_id].append(entry)
     found = {}
     for image in data.images:
         if image.id in flagged:

@@ -38,6 +38,9 @@ def examples(done: Examination) -> list[Picture]:
 
 def of_problems(done: Examination) -> list[Picture]:
     """The first pictures of each kind of finding that is about pictures which can be shown."""
+    places = {split: {image.id: index for index, image in enumerate(data.images)}
+              for split, data in done.splits.items()}
+    damaged = {path for path, look in done.looks.items() if look.damage}
     shown: dict[str, int] = {}
     pictures = []
     for finding in done.findings:
@@ -45,8 +48,9 @@ def of_problems(done: Examination) -> list[Picture]:
         if found.image is None or shown.get(found.code, 0) >= EACH or finding.split not in done.splits:
             continue
         data = done.splits[finding.split]
-        index = next((i for i, image in enumerate(data.images) if image.id == found.image), None)
-        picture = None if index is None else _opened(done.path(finding.split, data.images[index]))
+        index = places[finding.split].get(found.image)
+        path = None if index is None else done.path(finding.split, data.images[index])
+        picture = None if path is None or path in damaged else _opened(path)
         if index is not None and picture is not None:
             shown[found.code] = shown.get(found.code, 0) + 1
             pictures.append(Picture(found.code, f"{finding.split}, {found.where}: {found.what}",

@@ -33,7 +33,7 @@ class Page:
 def write_page(path: Path, page: Page) -> Path:
     """Write the page, replacing an older one only when the new one is whole, and return where it is."""
     text = render(page)
-    replace_file(path, lambda new: new.write_text(text, encoding="utf-8"))
+    replace_file(path, lambda new: new.write_text(text, encoding="utf-8", errors="backslashreplace"))
     return path
 
 
