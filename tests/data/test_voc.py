@@ -150,3 +150,16 @@ def test_without_any_object_there_are_no_classes(folder):
         write(folder / "Annotations" / f"{name}.xml", voc(f"{name}.jpg", 40, 20))
     with pytest.raises(UnusableError, match="no XML file names an object"):
         read(folder)
+
+
+def test_the_xml_says_which_of_two_pictures_of_a_name_is_meant(folder):
+    Image.new("RGB", (40, 20)).save(folder / "JPEGImages" / "a.png")
+    assert [each.file_name for each in read(folder).images] == ["a.jpg", "b.jpg"]
+
+
+def test_a_list_may_begin_with_a_name_that_holds_a_space(folder):
+    lists = folder / "ImageSets" / "Main"
+    write(lists / "train.txt", "my photo", "a")
+    write(lists / "val.txt", "b")
+    write(lists / "ring_val.txt", "b  1", "a -1")
+    assert list(find_data(folder).splits) == ["train", "val"]

@@ -197,3 +197,10 @@ def test_roboflow_s_export_names_folders_beside_the_file_as_if_above(tmp_path):
     found = find_data(tmp_path)
     assert list(found.splits) == ["train", "val"] and len(found.left_out) == 1
     assert len(read(tmp_path, "val").boxes) == 1
+
+
+def test_a_second_key_of_a_split_is_left_out_and_told(folder):
+    write(folder / "data.yaml", "train: images/train", "val: images/train", "valid: images", NAMES)
+    found = find_data(folder)
+    assert found.split("val").images == folder / "images" / "train"
+    assert "valid: another key gives the val split already" in found.describe()

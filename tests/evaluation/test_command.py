@@ -9,7 +9,7 @@ import pytest
 
 from winnow.data.coco import CocoData
 from winnow.data.generated import CLASSES
-from winnow.errors import UsageError
+from winnow.errors import DataError, UsageError
 from winnow.evaluation import command as room
 from winnow.evaluation.command import Request, typed, validate_command
 
@@ -26,6 +26,25 @@ def test_detections_of_a_file_need_no_model(shapes, tmp_path, capsys):
     assert "COCO layout" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--rho is for models"):
         validate_command(Request(shapes, detections=tmp_path / "results.json", rho=0.5))
+
+
+def test_detections_of_a_file_are_judged_by_the_same_objects_as_a_model(shapes, tmp_path, capsys):
+    """Boxes that training leaves out are no objects here either; they are told, and make an error."""
+    content = json.loads((shapes / "annotations" / "instances_val.json").read_text())
+    found = [{key: each[key] for key in ("image_id", "category_id", "bbox")} | {"score": 0.5}
+             for each in content["annotations"]]
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    first = content["annotations"][0]
+    content["annotations"] += [first | {"id": 901, "bbox": [1, 1, 0, 5]}, first | {"id": 902, "bbox": [9, 9, -4, 5]},
+                               first | {"id": 903, "image_id": 999}]
+    for image in content["images"]:
+        del image["width"], image["height"]  # nobody needs them for this
+    (tmp_path / "truth.json").write_text(json.dumps(content))
+    judged = validate_command(Request(tmp_path / "truth.json", detections=tmp_path / "results.json"))
+    assert judged.evaluation.metrics.AP > 0.999 and judged.errors == 3
+    assert "empty-box x2" in capsys.readouterr().out
+    with pytest.raises(DataError, match="3 things can't be used"):
+        validate_command(Request(tmp_path / "truth.json", detections=tmp_path / "results.json", strict=True))
 
 
 class Known:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from array import array
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +43,17 @@ class Annotations:
         """Where the boxes of an image lie, by its place in `images`."""
         return slice(int(self.starts[index]), int(self.starts[index + 1]))
 
+    def as_coco(self) -> dict[str, Any]:
+        """All that an evaluator compares with, in COCO's form, numbered anew from 1."""
+        image_ids = np.repeat([image.id for image in self.images], np.diff(self.starts)).tolist()
+        columns = zip(image_ids, self.labels.tolist(), self.boxes.tolist(), self.areas.tolist(), self.crowd.tolist(),
+                      strict=True)
+        return {"images": [asdict(image) for image in self.images],
+                "annotations": [{"id": number, "image_id": image_id, "category_id": self.categories[label].id,
+                                 "bbox": box, "area": area, "iscrowd": int(crowd)}
+                                for number, (image_id, label, box, area, crowd) in enumerate(columns, start=1)],
+                "categories": [asdict(category) for category in self.categories]}
+
 
 def read_annotations(source: Path | Source, images: Path | None = None, *, strict: bool = False,
                      inspect: bool | None = True, keep: int = KEPT) -> Annotations:
@@ -50,7 +61,8 @@ def read_annotations(source: Path | Source, images: Path | None = None, *, stric
 
     With the folder of its images, each of them is looked up, and with `inspect` opened, though only suspicious ones are
     decoded; then their true sizes count. None opens them unless they are many (see `records.find_images`). Boxes that
-    stick out of their image are cut at its edge. Of the problems of a kind the first `keep` stay in full.
+    stick out of their image are cut at its edge, where its size is known. Of the problems of a kind the first `keep`
+    stay in full.
 
     Fails with a UsageError if there is no such file, with an UnusableError if nothing can be loaded, and with `strict`
     with a DataError if anything would have to be left out.
@@ -171,7 +183,8 @@ def usable_box(raw: Any, image: ImageRecord, where: str,
     if width <= 0 or height <= 0:
         problems.add("empty-box", where, f"got {short(raw)}", image.id, box)
         return None
-    left, top, right, bottom = max(x, 0.0), max(y, 0.0), min(x + width, image.width), min(y + height, image.height)
+    left, top = max(x, 0.0), max(y, 0.0)
+    right, bottom = min(x + width, image.width or math.inf), min(y + height, image.height or math.inf)
     if right <= left or bottom <= top:
         problems.add("box-outside", where, _too_far(raw, image), image.id, box)
         return None

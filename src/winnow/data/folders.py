@@ -137,7 +137,7 @@ def _voc(root: Path) -> DataFolder | None:
     if not any(folder.glob("*.xml")):
         return None
     images = _first_folder(root / "JPEGImages", root / "images") or folder
-    lists = {file.stem: file for file in sorted((root / "ImageSets" / "Main").glob("*.txt")) if _one_word_a_line(file)}
+    lists = {file.stem: file for file in sorted((root / "ImageSets" / "Main").glob("*.txt")) if _names_images(file)}
     left_out = []
     if "trainval" in lists:
         both = lists.pop("trainval")
@@ -176,10 +176,11 @@ def _single(path: Path) -> DataFolder:
     return DataFolder(path, "COCO annotation file", splits, lone=True)
 
 
-def _one_word_a_line(file: Path) -> bool:
-    """Whether a list names images only; those of single classes have a second column."""
+def _names_images(file: Path) -> bool:
+    """Whether a list names images only; those of single classes have a second column of -1, 0 and 1."""
     with file.open(errors="replace") as lines:
-        return len(lines.readline().split()) <= 1
+        words = [line.split() for line in lines if line.strip()]
+    return not words or any(len(each) != 2 or each[1] not in ("-1", "0", "1") for each in words)
 
 
 def _split_name(name: str) -> str:

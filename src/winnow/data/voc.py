@@ -37,8 +37,9 @@ class VocSplit:
 
     def read(self, problems: Problems) -> Contents:
         """The XML files and their images; see `contents.Source`."""
-        pictures = {path.stem: path.name for path in sorted(self.images.iterdir())
-                    if path.suffix.lower() in EXTENSIONS}
+        present = {path.name: path.stem for path in sorted(self.images.iterdir())
+                   if path.suffix.lower() in EXTENSIONS}
+        pictures = {stem: name for name, stem in present.items()}
         known = {folder: _read_folder(folder) for folder in dict.fromkeys((self.path, *self.among))}
         own = known[self.path]
         stems = sorted({*own, *pictures}) if self.names is None else _listed(self.names, problems)
@@ -47,7 +48,8 @@ class VocSplit:
         for number, stem in enumerate(stems, start=1):
             tree, where = own.get(stem), f"{self.path.name}/{stem}.xml"
             if isinstance(tree, Element):
-                name = pictures.get(stem) or (tree.findtext("filename") or "").strip() or f"{stem}.jpg"
+                told = (tree.findtext("filename") or "").strip()
+                name = told if present.get(told) == stem else pictures.get(stem) or told or f"{stem}.jpg"
                 records[number] = ImageRecord(number, name, _side(tree, "width"), _side(tree, "height"))
                 trees[number] = where, tree
             elif tree is None:

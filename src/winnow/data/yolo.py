@@ -96,6 +96,8 @@ def read_splits(path: Path) -> tuple[dict[str, YoloSplit], list[str]]:
         missing = [str(place) for place in places if not place.exists()]
         if missing:
             left_out.append(f"{key}: there is no {', '.join(missing)}")
+        elif places and split in splits:
+            left_out.append(f"{key}: another key gives the {split} split already")
         elif places:
             start = places[0] if len(places) == 1 and places[0].is_dir() else root
             splits[split] = YoloSplit(path, start, tuple(places), categories, "kpt_shape" in content)

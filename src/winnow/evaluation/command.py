@@ -15,6 +15,7 @@ from ..data.annotations import read_annotations
 from ..data.coco import CocoData
 from ..data.coco_json import CocoFile
 from ..data.folders import DataFolder, SplitSource, find_data
+from ..data.problems import Problems
 from ..data.transforms import evaluation as transform
 from ..errors import UsageError
 from ..inference.predictor import Predictor, load
@@ -85,12 +86,14 @@ def _judge_file(request: Request, source: SplitSource) -> Judged:
     return Judged(evaluation, None, left_out, errors)
 
 
-def _truth(source: SplitSource, *, strict: bool) -> tuple[Path | dict[str, Any], list[str], int]:
-    """What is in a split's images, in COCO's form, and what had to be left out of it, which is told."""
+def _truth(source: SplitSource, *, strict: bool) -> tuple[dict[str, Any], list[str], int]:
+    """What is in a split's images, in COCO's form, and what had to be left out of it, which is told.
+
+    A COCO file says all of it: its images need not be there.
+    """
     if isinstance(source.annotations, CocoFile):
-        if strict:
-            read_annotations(source.annotations, strict=True)
-        return source.annotations.path, [], 0
+        found = read_annotations(source.annotations, strict=strict)
+        return found.as_coco(), _left_out(found.problems), found.problems.count("error")
     data = CocoData(source.annotations, source.images, transform(), strict=strict)
     return data.ground_truth(), _told(data), data.problems.count("error")
 
@@ -98,7 +101,12 @@ def _truth(source: SplitSource, *, strict: bool) -> tuple[Path | dict[str, Any],
 def _told(data: CocoData) -> list[str]:
     """What was loaded, and what was left out, on the screen; the latter is given back."""
     console.print(data.describe(), markup=False)
-    left_out = list(data.problems.lines())
+    return _left_out(data.problems)
+
+
+def _left_out(problems: Problems) -> list[str]:
+    """What was left out or is doubtful, on the screen and given back."""
+    left_out = list(problems.lines())
     for line in left_out:
         console.print(line, style="yellow", markup=False)
     return left_out
