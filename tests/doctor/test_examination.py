@@ -71,6 +71,8 @@ CASES: dict[str, tuple[Spoil, dict[str, int]]] = {
     "a strip": (lambda made: made.image("train", "d.png", pixels=Image.new("RGB", (400, 35))), {"odd-shape": 1}),
     "a dot": (lambda made: made.image("train", "d.png", pixels=Image.new("RGB", (9, 9))), {"small-image": 1}),
     "glass": (lambda made: made.image("train", "d.png", pixels=Image.new("RGBA", (80, 60))), {"transparency": 1}),
+    "a name that leads out of the data": (lambda made: made.image("train", "../../far.png"), {"image-outside": 1}),
+    "a name that leads to another folder of it": (lambda made: made.image("train", "../more/d.png"), {}),
     "another name": (lambda made: made.image("train", "d.png").rename(made.root / "train" / "d.jpg") and
                      made.contents["train"]["images"][-1].update(file_name="d.jpg"), {"name-differs": 1}),
 }

@@ -101,6 +101,7 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "odd-shape": ("note", "resized, the short side has few pixels; cut the image into parts"),
     "small-image": ("note", "there is little to see; make sure that it is meant"),
     "transparency": ("note", "what is transparent is put over white"),
+    "image-outside": ("note", "pages and repaired copies will show it to others; make sure that it is meant"),
     "name-differs": ("note", "the content decides; other programs may go by the name"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -103,6 +104,7 @@ def examine(root: Path, *, decode: bool = True) -> Examination:
         for split, data in done.splits.items():
             _odd_pictures(done, split, data)
     for split, data in done.splits.items():
+        _outside(done, split, data)
         doubtful_boxes(data, done.problems[split])
     doubtful_classes(done.splits, everything)
     _twins(done, everything)
@@ -136,6 +138,16 @@ def _odd_pictures(done: Examination, split: str, data: Annotations) -> None:
             problems.add("transparency", where, "parts of it are transparent", image.id)
         if not _named_by_content(path, look.facts.format):
             problems.add("name-differs", where, f"its content is {look.facts.format}", image.id)
+
+
+def _outside(done: Examination, split: str, data: Annotations) -> None:
+    """Count pictures whose names lead out of the data set; where links lead is the owner's choice."""
+    homes = [os.path.normpath(each.absolute()) for each in (done.folder.root, done.folder.splits[split].images)]
+    for image in data.images:
+        path = Path(os.path.normpath(done.path(split, image).absolute()))
+        if not any(path.is_relative_to(home) for home in homes):
+            done.problems[split].add("image-outside", f"image {image.id} ({image.file_name})", f"it lies at {path}",
+                                     image.id)
 
 
 def _named_by_content(path: Path, content: str) -> bool:
