@@ -33,7 +33,7 @@ class CocoFile:
         """The lists of the file; see `contents.Source`."""
         rows = Rows()
         lists = read_lists(self.path, rows)
-        return Contents(_categories(lists["categories"], self.path, problems), len(lists["images"]),
+        return Contents(read_categories(lists["categories"], self.path, problems), len(lists["images"]),
                         read_records(lists["images"], self.path, problems),
                         entries=lambda _: _entries(lists["annotations"], rows, problems))
 
@@ -43,7 +43,7 @@ def read_lists(path: Path, rows: Rows | None = None) -> dict[str, Any]:
 
     Given `rows`, they take the annotations that fit into them, and leave a `Row` for each.
     """
-    content = _parse(path, rows)
+    content = parse(path, rows)
     if isinstance(content, list):
         if content and isinstance(content[0], dict) and "score" in content[0]:
             what = f"this looks like a results file: a list of {len(content)} detections with scores"
@@ -59,7 +59,7 @@ def read_lists(path: Path, rows: Rows | None = None) -> dict[str, Any]:
     return content
 
 
-def _parse(path: Path, rows: Rows | None) -> Any:
+def parse(path: Path, rows: Rows | None = None) -> Any:
     """JSON, or an error that says what the file is instead."""
     if not path.is_file():
         raise UsageError(f"no annotation file at {path}")
@@ -83,7 +83,7 @@ def _parse(path: Path, rows: Rows | None) -> Any:
         raise UnusableError(problem("not-json", str(path), f"this is not JSON that can be read ({error})")) from None
 
 
-def _categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Category, ...]:
+def read_categories(entries: list[Any], path: Path, problems: Problems) -> tuple[Category, ...]:
     """Ascending by id. Labels follow this order."""
     named: dict[int, Category] = {}
     for place, entry in enumerate(entries):

@@ -10,6 +10,7 @@ from pathlib import Path
 from winnow.data import yolo
 from winnow.data.coco_json import CocoFile
 from winnow.data.contents import Source
+from winnow.data.shards import CATEGORIES, ShardSplit
 from winnow.data.voc import VocSplit
 from winnow.errors import UsageError
 
@@ -20,6 +21,7 @@ LOOKED_FOR = (
     "train/_annotations.coco.json (Roboflow)",
     "data.yaml (YOLO)",
     "Annotations/ with JPEGImages/, or train/ with XML files among its images (Pascal VOC)",
+    "categories.json with train-00000.tar, val-00000.tar, ... (shards)",
     "or the path of one annotation file (.json) with its images beside it, or of a data.yaml",
 )
 
@@ -158,7 +160,17 @@ def _voc_beside(root: Path) -> DataFolder | None:
     return DataFolder(root, "Pascal VOC layout", _in_order(splits), lone=lone) if splits else None
 
 
-FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow, _yolo, _voc, _voc_beside)
+def _shards(root: Path) -> DataFolder | None:
+    """{split}-*.tar beside categories.json."""
+    names = sorted({file.stem.rsplit("-", 1)[0] for file in root.glob("*-*.tar")})
+    if names and not (root / CATEGORIES).is_file():
+        raise UsageError(f"{root} has tar files but no {CATEGORIES}, which lists the categories of shards as "
+                         f'[{{"id": 1, "name": "cell"}}, ...]; their writer leaves it out until all are whole')
+    splits = {_split_name(name): SplitSource(ShardSplit(root, name), root) for name in names}
+    return DataFolder(root, "shards", _in_order(splits)) if splits else None
+
+
+FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow, _yolo, _shards, _voc, _voc_beside)
 
 
 def _single(path: Path) -> DataFolder:

@@ -17,6 +17,7 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from winnow.data.archives import open_file
 from winnow.errors import DataError
 
 LARGEST = 178_956_970  # pixels of an image, where Pillow too suspects a decompression bomb (half a gigabyte of RGB)
@@ -101,7 +102,7 @@ def _opened(source: Source) -> Iterator[Image.Image]:
 
 
 def _stream(source: Source) -> AbstractContextManager[BinaryIO]:
-    return Path(source).open("rb") if isinstance(source, (str, os.PathLike)) else nullcontext(source)
+    return open_file(Path(source)) if isinstance(source, (str, os.PathLike)) else nullcontext(source)
 
 
 @cache
@@ -127,8 +128,8 @@ def _ends_well(path: Path, kind: str) -> bool:
     """Whether a file ends as its format must. A few zeros or blanks behind the end are usual and harmless."""
     if kind not in ENDS:
         return False
-    with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - TAIL))
+    with open_file(path) as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - TAIL))
         tail = file.read()
     if kind == "PNG" and b"eXIf" in tail:  # orientation behind the pixels, seen only after decoding them
         return False

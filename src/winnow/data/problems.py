@@ -73,6 +73,9 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "malformed-object": ("error", "expected <name>, and <bndbox> with <xmin>, <ymin>, <xmax>, <ymax> in pixels"),
     "annotation-missing": ("error", "write an XML file for the image; one without objects says that it is background"),
     "annotation-damaged": ("error", "write the XML file again or take its image out"),
+    "shard-damaged": ("error", "what lies before the damage is used; copy or write the shard again"),
+    "sample-incomplete": ("error", "a sample is an image KEY.jpg and KEY.json in one shard"),
+    "malformed-sample": ("error", 'expected {"boxes": [[x, y, width, height], ...], "categories": [id, ...]}'),
     # Parts that are used, with a change or a doubt.
     "box-clipped": ("warning", "the box was cut at the image's edge; check the image's size and the box format"),
     "bad-area": ("warning", "width times height is used; write the object's area in square pixels"),

@@ -11,6 +11,7 @@ from unicodedata import normalize
 
 import numpy as np
 
+from winnow.data.archives import is_file
 from winnow.data.images import ImageFacts, inspect_image
 from winnow.data.problems import Problems, UnusableError, problem
 from winnow.data.values import short, whole
@@ -124,7 +125,7 @@ def _locate(folder: Path, name: str) -> str | None:
     plain = name.replace("\\", "/")
     for candidate in (name, plain, normalize("NFC", name), normalize("NFD", name), plain.rsplit("/", 1)[-1]):
         try:
-            if (folder / candidate).is_file():
+            if is_file(folder / candidate):
                 return candidate
         except (OSError, ValueError):  # longer than a name may be, or with letters that no file system knows
             continue

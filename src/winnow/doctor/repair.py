@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from winnow.data.annotations import Annotations, usable_box
+from winnow.data.archives import open_file
 from winnow.data.coco_json import CocoFile, read_lists
 from winnow.data.images import inspect_image
 from winnow.data.problems import Problems
@@ -84,7 +85,7 @@ def repair(done: Examination, out: Path, *, link: bool = False) -> Repaired:
     findings = [(each, _change(done, splits, each)) for each in done.findings if each.problem.severity != "note"]
     changes = [each.as_dict() | {"change": change} for each, change in findings if change]
     with _appearing(out) as part:
-        _write_images(splits, part / "images", os.link if link else shutil.copyfile)
+        _write_images(splits, part / "images", os.link if link else _copy)
         _write_json(part / "changes.json", {"source": str(done.folder.root.absolute()), "changes": changes})
         for name, split in splits.items():
             _write_json(part / "annotations" / f"instances_{name}.json", split.content)
@@ -236,6 +237,11 @@ def _write_images(splits: Mapping[str, Split], folder: Path, link: Link) -> None
                 target.parent.mkdir(parents=True, exist_ok=True)
                 link(path.resolve(), target)
                 progress.advance()
+
+
+def _copy(path: Path, target: Path) -> None:
+    with open_file(path) as source, target.open("wb") as copy:
+        shutil.copyfileobj(source, copy)
 
 
 def _write_json(path: Path, content: object) -> None:

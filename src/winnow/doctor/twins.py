@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 from scipy.fft import dctn
 
+from winnow.data.archives import is_file, open_file, size_of
+
 WAVES = 8             # slowest cosine waves of each direction, of which the hash is made
 BANDS = 4             # of the hash, of 16 bits each; pictures that agree on one are compared
 FAR = 3.0             # mean difference of two fingerprints, in grey values, up to which pictures are alike
@@ -21,8 +23,8 @@ def same_bytes(paths: Iterable[Path]) -> list[list[Path]]:
     """Groups of files with the same content; only those of equal length are read."""
     by_length: dict[int, set[Path]] = defaultdict(set)
     for path in paths:
-        if path.is_file():
-            by_length[path.stat().st_size].add(path)
+        if is_file(path):
+            by_length[size_of(path)].add(path)
     groups: dict[tuple[int, bytes], list[Path]] = defaultdict(list)
     for length, files in by_length.items():
         if len(files) > 1 and length:
@@ -52,7 +54,8 @@ def alike(fingerprints: Mapping[Path, np.ndarray]) -> list[tuple[Path, Path]]:
 
 
 def _digest(path: Path) -> bytes:
-    return hashlib.sha256(path.read_bytes()).digest()
+    with open_file(path) as file:
+        return hashlib.sha256(file.read()).digest()
 
 
 def _bands(print_: np.ndarray) -> list[int]:
