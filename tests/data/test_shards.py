@@ -189,3 +189,9 @@ def test_shards_without_their_categories_are_not_taken_for_whole(shards):
     (shards / "categories.json").unlink()
     with pytest.raises(UsageError, match=r"categories\.json"):
         find_data(shards)
+
+
+def test_shards_are_repaired_into_a_folder(shards, tmp_path, winnow):
+    assert winnow("check", shards, "--fix", tmp_path / "fixed").code == 0
+    assert opened(tmp_path / "fixed").ground_truth()["annotations"] == opened(shards).ground_truth()["annotations"]
+    assert winnow("check", shards, "--fix", tmp_path / "linked", "--link").code == 2
