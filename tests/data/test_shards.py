@@ -195,3 +195,10 @@ def test_shards_are_repaired_into_a_folder(shards, tmp_path, winnow):
     assert winnow("check", shards, "--fix", tmp_path / "fixed").code == 0
     assert opened(tmp_path / "fixed").ground_truth()["annotations"] == opened(shards).ground_truth()["annotations"]
     assert winnow("check", shards, "--fix", tmp_path / "linked", "--link").code == 2
+
+
+def test_a_tar_beside_other_data_is_no_shard(tmp_path):
+    (tmp_path / "Annotations").mkdir()
+    (tmp_path / "Annotations" / "a.xml").touch()
+    (tmp_path / "VOCtrainval_06-Nov-2007.tar").touch()
+    assert find_data(tmp_path).layout == "Pascal VOC layout"

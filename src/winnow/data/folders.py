@@ -170,7 +170,7 @@ def _shards(root: Path) -> DataFolder | None:
     return DataFolder(root, "shards", _in_order(splits)) if splits else None
 
 
-FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow, _yolo, _shards, _voc, _voc_beside)
+FINDERS: tuple[Callable[[Path], DataFolder | None], ...] = (_coco, _roboflow, _yolo, _voc, _voc_beside, _shards)
 
 
 def _single(path: Path) -> DataFolder:
