@@ -25,6 +25,7 @@ from .test_pages import CHROMIUM, QUIET, keep_screenshot, playwright
 
 uvicorn = pytest.importorskip("uvicorn", reason="needs the extra: pip install -e '.[serve]'")
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+FAKE_CAMERA = ("--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream")
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +58,7 @@ def address(checkpoint: Path) -> Iterator[str]:  # noqa: F811
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
+        opened = driver.chromium.launch(executable_path=CHROMIUM, args=[*QUIET, *FAKE_CAMERA])
         yield opened
         opened.close()
 
@@ -140,6 +141,16 @@ def test_moving_rho_asks_anew_and_the_link_keeps_it(visit):
     assert page.inner_text("output[for=rho-a]") == "3.2 %"
 
 
+def test_the_threshold_sorts_out_boxes_without_asking(visit):
+    page = visit("?threshold=0.05")
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    many = page.locator(".box").count()
+    move(page, "#threshold", 0.95)
+    assert page.locator(".box").count() < many
+    assert not [url for url in asked if "/v1/" in url]
+
+
 def test_two_shares_stand_side_by_side(visit):
     page = visit()
     page.click("#compare")
@@ -150,6 +161,26 @@ def test_two_shares_stand_side_by_side(visit):
     keep_screenshot(page, "serve-compare")
     page.click("#compare")
     answered(page, 1)
+
+
+def test_two_models_stand_side_by_side(visit):
+    page = visit("?compare=1&model2=calm")
+    assert page.locator(".dial select").nth(1).input_value() == "calm"
+    assert page.locator(".pane >> nth=1 >> .box").count() == 0 < page.locator(".pane >> nth=0 >> .box").count()
+
+
+def test_a_chosen_detection_shows_where_each_layer_looked(visit):
+    page = visit()
+    page.locator(".box").last.click()
+    page.wait_for_selector("#layers-row:not([hidden])")
+    everything = dark_pixels(page, 2)
+    move(page, "#layer", 1)
+    assert page.inner_text("#layer-shown") == "layer 1 of 3"
+    assert 0 < dark_pixels(page, 2) <= everything  # an untrained layer may look where others did
+    keep_screenshot(page, "serve-chosen")
+    page.locator("#objects [aria-pressed=true]").click()
+    assert page.locator("#layers-row").is_hidden()
+    assert dark_pixels(page, 2) == 0
 
 
 @pytest.mark.parametrize("view", ["scores", "tokens", "attention"])
@@ -166,6 +197,21 @@ def test_maps_lie_over_the_picture_level_by_level(visit, view):
     assert page.locator("canvas >> nth=1").evaluate("each => each.toDataURL()") != every
     assert f"view={view}" in page.url and "level=1" in page.url
     keep_screenshot(page, f"serve-{view}")
+
+
+@pytest.mark.parametrize(("scheme", "light"), [("light", True), ("dark", False)])
+@pytest.mark.parametrize("width", [320, 768, 1280, 3840])
+def test_the_page_fits_every_width_in_light_and_dark(visit, scheme, light, width):
+    page = visit("?compare=1", width=width, scheme=scheme, height=2160 if width > 2000 else 900)
+    seen = page.evaluate("""() => ({
+      over: document.documentElement.scrollWidth - innerWidth,
+      ground: getComputedStyle(document.body).backgroundColor.match(/[0-9.]+/g).map(Number).slice(0, 3),
+      small: [...document.querySelectorAll("button:not(.box), select, input[type=range]")]
+        .filter((each) => each.offsetParent && each.getBoundingClientRect().height < 24).length,
+    })""")
+    keep_screenshot(page, f"serve-{width}-{scheme}")
+    assert seen["over"] <= 0 and seen["small"] == 0
+    assert (sum(seen["ground"]) > 380) == light
 
 
 def test_a_chosen_theme_overrules_the_system_and_stays(visit):
@@ -231,6 +277,17 @@ def test_a_picture_can_be_pasted_and_dropped(visit):
         page.wait_for_function("ratio => document.querySelector('.stage').style.aspectRatio === `${50 * ratio} / 50`",
                                arg=ratio)
         answered(page)
+
+
+def test_the_camera_takes_a_picture(visit):
+    page = visit()
+    page.click("#camera")
+    page.wait_for_function("() => document.querySelector('#video').videoWidth > 0")
+    keep_screenshot(page, "serve-camera")
+    page.click("#take")
+    page.wait_for_selector("#camera-dialog", state="hidden")
+    page.wait_for_function("() => !document.querySelector('#samples [aria-pressed=true]')")
+    answered(page)
 
 
 def test_the_picture_is_saved_with_what_lies_over_it(visit):
