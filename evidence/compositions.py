@@ -35,7 +35,7 @@ from winnow.bench.run import run as bench
 from winnow.data.coco import CocoData
 from winnow.data.folders import find_data
 from winnow.data.transforms import evaluation, prepare
-from winnow.evaluation.validate import validate_command
+from winnow.evaluation import command
 from winnow.inference.predictor import read
 from winnow.interface import BaseDetector
 from winnow.losses import Losses
@@ -165,8 +165,8 @@ def measure(name: str, case: Case) -> dict[str, Any]:
     with watching() as watched:
         loop.train(config)
     seconds = time.monotonic() - began
-    detector = watched.trainer.evaluated
-    metrics, _ = validate_command(DATA, "val", model=str(out))
+    detector = watched.trainer.evaluated()
+    metrics = command.validate_command(command.Request(DATA, "val", model=str(out))).evaluation.metrics
     scores = winnow.load(out, "cpu").predict(picture(), threshold=0.0).confidence
     timed = as_dict(bench(Request([str(out)], sizes=[CANVAS]), Settings(rounds=3)))["rows"][0]
     return {

@@ -28,6 +28,7 @@ from winnow.data.folders import find_data
 from winnow.data.transforms import evaluation
 from winnow.demo import run_demo
 from winnow.evaluation.coco import Metrics
+from winnow.evaluation.examples import sheet
 from winnow.evaluation.validate import validate
 from winnow.inference.predictor import Predictor, load
 from winnow.progress import clock, console, counted
@@ -125,8 +126,6 @@ def measure(predictor: Predictor, root: Path, split: str, rho: float) -> Metrics
 
 def pictures(name: str, folder: RunFolder, predictor: Predictor) -> list[str]:
     """A few held-out pictures with their kept tokens, small, as lines of the page."""
-    from winnow.training.summary import sheet  # noqa: PLC0415  (draws with the same words as the run's own page)
-
     source = find_data(Path(folder.config().data)).held_out()[1]
     lines = ["## What it sees", ""]
     for number in (1, 2, 3):
