@@ -159,6 +159,7 @@ def work(folder: Path) -> None:
             updates = [fmean(steps[i: i + form.accumulate]) for i in range(0, len(steps), form.accumulate)]
             if processes.rank() == 0:
                 (folder / f"{name}, {kind}, {form.name}.json").write_text(json.dumps(updates))
+    processes.part()
 
 
 class Unwatched(Watch):

@@ -76,6 +76,7 @@ def train(data: Data,
           strict: Strict = False,
           set_: Set = None) -> None:
     """Train a model on a folder of images and boxes."""
+    from . import processes  # noqa: PLC0415
     from .training.loop import train as run  # noqa: PLC0415
     from .training.request import free_folder, run_config  # noqa: PLC0415
 
@@ -89,6 +90,7 @@ def train(data: Data,
                         changes=changes, assignments=set_ or [])
     done = run(config, resume=resume)
     console.print(f"weights, metrics and report are in {done.root}", markup=False)
+    processes.part()
 
 
 @app.command()

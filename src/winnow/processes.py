@@ -67,3 +67,10 @@ def share(value: Value) -> Value:
     values: list[Any] = [value]
     dist.broadcast_object_list(values)
     return values[0]  # type: ignore[no-any-return]
+
+
+def part() -> None:
+    """Wait for all, and let go of each other: who left earlier would end badly, and torchrun would end the others."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
