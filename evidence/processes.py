@@ -260,8 +260,8 @@ query gets an object), losses agree to 1e-6; after a near tie has flipped they d
 What belongs to a whole batch was taken out, as no method has it otherwise: dropout and the draws of denoising (each
 process draws its own), batch norms that learn (each process measures its own images; the backbone here has group
 norms), padding (pictures have one size). Two such things are left, and show. Noisy queries: an image with fewer objects
-than the widest beside it has empty slots, which the reference charges as background; so with denoising `empty` differs
-from the first update on, by who shares a batch and not by processes: two steps of one process give the same. And DETR's
+than the widest beside it has empty slots, which the reference charges as background; so with denoising `empty`
+differs early, by who shares a batch and not by processes: two steps of one process give the same. And DETR's
 classes are a mean over a step, weighted by class: the steps of one update weigh otherwise.
 
 ## Every update
