@@ -118,7 +118,7 @@ class RunFolder:
 
     def remove_unfinished(self) -> None:
         """Remove what a run left behind that was killed while it wrote."""
-        for folder in (self.root, self.last.parent):
+        for folder in (self.root, self.last.parent, self.pictures, *self.nonfinite.glob("*")):
             remove_unfinished(folder)
 
     def save_state(self, state: Mapping[str, Any]) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -49,7 +49,8 @@ class Stopping:
         if again and number == signal.SIGINT:
             raise KeyboardInterrupt
         if not again:
-            console.print(f"{self.asked}: stopping after this step; Ctrl-C again leaves at once", markup=False)
+            with suppress(RuntimeError):  # where it came in the middle of another line: better unsaid than unsaved
+                console.print(f"{self.asked}: stopping after this step; Ctrl-C again leaves at once", markup=False)
 
     @contextmanager
     def at_once(self) -> Iterator[None]:
