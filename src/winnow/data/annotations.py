@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.categories import Category
-from winnow.data.coco_json import CocoFile
-from winnow.data.contents import Entry, Source
-from winnow.data.problems import KEPT, Problems, UnusableError, problem
-from winnow.data.records import ImageRecord, ImageTable, find_images
-from winnow.data.values import as_float, is_number, short, whole
-from winnow.errors import DataError
-from winnow.progress import counted
+from ..errors import DataError
+from ..progress import counted
+from .categories import Category
+from .coco_json import CocoFile
+from .contents import Entry, Source
+from .problems import KEPT, Problems, UnusableError, problem
+from .records import ImageRecord, ImageTable, find_images
+from .values import as_float, is_number, short, whole
 
 LARGE = 2.0**53  # of an area at first sight: numbers above it may not be what they seem
 SLACK = 1.0  # pixels that a box may reach past its image without a word: rounding, and other ways to count pixels

@@ -17,7 +17,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from winnow.data.values import whole
+from .values import whole
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from winnow.data.coco import Example
-from winnow.errors import DataError, UsageError
-from winnow.structures import Batch, Target
+from ..errors import DataError, UsageError
+from ..structures import Batch, Target
+from .coco import Example
 
 Draw = tuple[int, int]  # index of an example, seed of its random choices
 

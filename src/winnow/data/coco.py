@@ -14,15 +14,15 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.tv_tensors import BoundingBoxes, BoundingBoxFormat
 
-from winnow import processes
-from winnow.data.annotations import Annotations, ImageRecord, read_annotations
-from winnow.data.categories import Category
-from winnow.data.contents import Source
-from winnow.data.images import read_image
-from winnow.data.problems import Problems
-from winnow.data.transforms import Transform
-from winnow.errors import DataError
-from winnow.structures import Target
+from .. import processes
+from ..errors import DataError
+from ..structures import Target
+from .annotations import Annotations, ImageRecord, read_annotations
+from .categories import Category
+from .contents import Source
+from .images import read_image
+from .problems import Problems
+from .transforms import Transform
 
 
 @dataclass(frozen=True)

@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.categories import Category
-from winnow.data.contents import Contents, Entry
-from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.records import read_records
-from winnow.data.rows import Row, Rows
-from winnow.data.values import is_text, short, whole
-from winnow.errors import UsageError
+from ..errors import UsageError
+from .categories import Category
+from .contents import Contents, Entry
+from .problems import Problems, UnusableError, problem
+from .records import read_records
+from .rows import Row, Rows
+from .values import is_text, short, whole
 
 JSON_WORDS = ("true", "false", "null", "NaN", "Infinity", "-Infinity")
 

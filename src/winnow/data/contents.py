@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from winnow.data.categories import Category
-from winnow.data.problems import Problems
-from winnow.data.records import ImageRecord
+from .categories import Category
+from .problems import Problems
+from .records import ImageRecord
 
 Entry = tuple[str, Any]  # where it stands, and an annotation as COCO writes it: image_id, category_id, bbox, ...
 

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from winnow.data import yolo
-from winnow.data.coco_json import CocoFile
-from winnow.data.contents import Source
-from winnow.data.shards import CATEGORIES, ShardSplit
-from winnow.data.voc import VocSplit
-from winnow.errors import UsageError
+from ..data import yolo
+from ..errors import UsageError
+from .coco_json import CocoFile
+from .contents import Source
+from .shards import CATEGORIES, ShardSplit
+from .voc import VocSplit
 
 ALIASES = {"valid": "val", "validation": "val", "testing": "test", "training": "train"}
 LOOKED_FOR = (

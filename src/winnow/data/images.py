@@ -17,8 +17,8 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from winnow.data.archives import open_file
-from winnow.errors import DataError
+from ..errors import DataError
+from .archives import open_file
 
 LARGEST = 178_956_970  # pixels of an image, where Pillow too suspects a decompression bomb (half a gigabyte of RGB)
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "JPEG2000", "AVIF")  # none that starts another program

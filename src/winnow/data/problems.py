@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from winnow.errors import DataError
+from ..errors import DataError
 
 KEPT = 20  # findings of a kind that stay in full, unless more are asked for
 

@@ -11,11 +11,11 @@ from unicodedata import normalize
 
 import numpy as np
 
-from winnow.data.archives import is_file
-from winnow.data.images import ImageFacts, inspect_image
-from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.values import short, whole
-from winnow.errors import DataError
+from ..errors import DataError
+from .archives import is_file
+from .images import ImageFacts, inspect_image
+from .problems import Problems, UnusableError, problem
+from .values import short, whole
 
 OPENED = 20_000  # images of a split; so many are opened when it is read, unless asked otherwise
 

@@ -17,13 +17,13 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from winnow.data.archives import index_of
-from winnow.data.coco_json import parse, read_categories
-from winnow.data.contents import Contents, Entry
-from winnow.data.images import EXTENSIONS
-from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.records import ImageRecord
-from winnow.data.values import short, whole
+from .archives import index_of
+from .coco_json import parse, read_categories
+from .contents import Contents, Entry
+from .images import EXTENSIONS
+from .problems import Problems, UnusableError, problem
+from .records import ImageRecord
+from .values import short, whole
 
 CATEGORIES = "categories.json"
 Sample = tuple[str, bytes]  # its image, from the folder of the shards on; its JSON

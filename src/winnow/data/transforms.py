@@ -16,7 +16,7 @@ from torch import Tensor
 from torchvision.transforms import InterpolationMode, v2
 from torchvision.tv_tensors import BoundingBoxes, wrap
 
-from winnow.structures import Target
+from ..structures import Target
 
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, RGB in [0, 1]
 SIDES = (480, 512, 544, 576, 608, 640, 672, 704, 736, 768, 800)  # short sides in training, for a size of 800

@@ -16,12 +16,12 @@ from typing import Any
 from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers.expat import ExpatError, ParserCreate
 
-from winnow.data.categories import Category
-from winnow.data.contents import Contents, Entry
-from winnow.data.images import EXTENSIONS
-from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.records import ImageRecord
-from winnow.data.values import short, whole
+from .categories import Category
+from .contents import Contents, Entry
+from .images import EXTENSIONS
+from .problems import Problems, UnusableError, problem
+from .records import ImageRecord
+from .values import short, whole
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
 

@@ -12,13 +12,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from winnow.data.annotations import Annotations, read_annotations
-from winnow.data.archives import index_path, open_file, scan, size_of
-from winnow.data.folders import SplitSource, find_data
-from winnow.data.shards import CATEGORIES
-from winnow.errors import DataError, UsageError
-from winnow.files import as_json, replace_file
-from winnow.progress import Progress, console, counted
+from ..errors import DataError, UsageError
+from ..files import as_json, replace_file
+from ..progress import Progress, console, counted
+from .annotations import Annotations, read_annotations
+from .archives import index_path, open_file, scan, size_of
+from .folders import SplitSource, find_data
+from .shards import CATEGORIES
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 

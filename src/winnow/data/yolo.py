@@ -16,12 +16,12 @@ from typing import Any
 
 import yaml
 
-from winnow.data.categories import Category
-from winnow.data.contents import Contents, Entry
-from winnow.data.images import EXTENSIONS
-from winnow.data.problems import Problems, UnusableError, problem
-from winnow.data.records import ImageRecord
-from winnow.data.values import short, whole
+from .categories import Category
+from .contents import Contents, Entry
+from .images import EXTENSIONS
+from .problems import Problems, UnusableError, problem
+from .records import ImageRecord
+from .values import short, whole
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # keys of the file
 SHARE = 2.0  # values above it are no shares of an image, however far a box sticks out

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from winnow.data.annotations import Annotations
-from winnow.data.problems import Problems
+from ..data.annotations import Annotations
+from ..data.problems import Problems
 
 SAME = 0.95   # overlap (IoU) from which two boxes are one
 TINY = 1.0    # pixels of a side below which a box shows nothing

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from winnow.data.annotations import Annotations
-from winnow.data.problems import Problems
-from winnow.errors import few
+from ..data.annotations import Annotations
+from ..data.problems import Problems
+from ..errors import few
 
 RARE = 100  # times fewer boxes than the most frequent class has
 

@@ -9,11 +9,10 @@ from typing import Any
 
 from rich.table import Table
 
-from winnow.data.problems import KINDS, Problem, UnusableError
-from winnow.errors import UsageError
-from winnow.files import check_free
-from winnow.progress import console, counted
-
+from ..data.problems import KINDS, Problem, UnusableError
+from ..errors import UsageError
+from ..files import check_free
+from ..progress import console, counted
 from .examination import Examination, Finding, examine
 from .repair import check_new, repair
 from .statistics import summary

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from winnow.data.annotations import Annotations, read_annotations
-from winnow.data.folders import DataFolder, SplitSource, find_data
-from winnow.data.problems import KINDS, Problem, Problems, UnusableError
-from winnow.data.records import ImageRecord
-from winnow.progress import console
-
+from ..data.annotations import Annotations, read_annotations
+from ..data.folders import DataFolder, SplitSource, find_data
+from ..data.problems import KINDS, Problem, Problems, UnusableError
+from ..data.records import ImageRecord
+from ..progress import console
 from .boxes import doubtful_boxes
 from .classes import doubtful_classes
 from .pictures import Look, look_at

@@ -8,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from winnow import report
-from winnow.data.problems import KINDS
-from winnow.progress import counted
-from winnow.report import Html, Notice, Number, Page, installed
-
+from .. import report
+from ..data.problems import KINDS
+from ..progress import counted
+from ..report import Html, Notice, Number, Page, installed
 from .classes import class_counts
 from .examination import Examination, Finding
 from .samples import examples, of_problems, of_twins

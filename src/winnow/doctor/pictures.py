@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from winnow.data.images import ImageFacts, inspect_image, read_image
-from winnow.errors import DataError
-from winnow.progress import Progress
+from ..data.images import ImageFacts, inspect_image, read_image
+from ..errors import DataError
+from ..progress import Progress
 
 SIDE = 16    # pixels of a fingerprint
 PART = 32    # pictures a thread takes at once, so that little waits in memory

@@ -15,17 +15,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from winnow.data.annotations import Annotations, usable_box
-from winnow.data.archives import open_file
-from winnow.data.coco_json import CocoFile, read_lists
-from winnow.data.images import inspect_image
-from winnow.data.problems import Problems
-from winnow.data.records import ImageRecord
-from winnow.data.values import whole
-from winnow.errors import DataError, UsageError
-from winnow.files import replace_file
-from winnow.progress import Progress
-
+from ..data.annotations import Annotations, usable_box
+from ..data.archives import open_file
+from ..data.coco_json import CocoFile, read_lists
+from ..data.images import inspect_image
+from ..data.problems import Problems
+from ..data.records import ImageRecord
+from ..data.values import whole
+from ..errors import DataError, UsageError
+from ..files import replace_file
+from ..progress import Progress
 from .boxes import twice
 from .examination import Examination, Finding
 

@@ -7,13 +7,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw
 
-from winnow.data.annotations import Annotations
-from winnow.data.images import read_image
-from winnow.data.problems import Problem
-from winnow.errors import DataError
-from winnow.inference.drawing import annotated, draw, scaled
-from winnow.report import Picture
-
+from ..data.annotations import Annotations
+from ..data.images import read_image
+from ..data.problems import Problem
+from ..errors import DataError
+from ..inference.drawing import annotated, draw, scaled
+from ..report import Picture
 from .examination import Examination
 
 LONGEST = 760          # pixels of a picture's long side on the page

@@ -8,8 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from winnow.data.annotations import Annotations
-
+from ..data.annotations import Annotations
 from .classes import class_counts
 from .examination import Examination
 

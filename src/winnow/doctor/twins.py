@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from scipy.fft import dctn
 
-from winnow.data.archives import is_file, open_file, size_of
+from ..data.archives import is_file, open_file, size_of
 
 WAVES = 8             # slowest cosine waves of each direction, of which the hash is made
 BANDS = 4             # of the hash, of 16 bits each; pictures that agree on one are compared
