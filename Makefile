@@ -26,7 +26,7 @@ test-browser: $(READY)    ## the pages in a real browser: Chromium, which this i
 	OMP_NUM_THREADS=1 WINNOW_SCREENSHOTS=build/screenshots $(BIN)/python -m pytest tests/browser -rs
 
 test-ops: $(READY)        ## the numbers once more, by each backend of the operators and each instruction set
-	for each in OPS=plain OPS=torch $$($(BIN)/python -c 'from winnow.ops import cpu; print(*("CPU=" + each for each in cpu.able()))'); do \
+	for each in OPS=plain OPS=torch $$($(BIN)/python -c 'from winnow.ops import library; print(*("CPU=" + each for each in library.able()))'); do \
 	    echo "WINNOW_$$each"; \
 	    env WINNOW_$$each OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 tests/ops tests/parity tests/test_attention.py || exit 1; \
 	done

@@ -27,7 +27,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from winnow import ops
-from winnow.ops import cpu, plain
+from winnow.ops import library, plain
 from winnow.structures import Samples, Shapes
 
 PAGE = Path(__file__).parents[1] / "docs" / "evidence" / "kernels.md"
@@ -139,7 +139,8 @@ class Contender:
 
 def contenders() -> dict[str, list[Contender]]:
     """By what is computed; the first of each is what the others are compared with."""
-    kernels = [(f"C, {name}", {"WINNOW_CPU": name}) for name in (cpu.able()[::-1] if cpu.missing() is None else ())]
+    able = library.able()[::-1] if library.missing() is None else ()
+    kernels = [(f"C, {name}", {"WINNOW_CPU": name}) for name in able]
     alone = ("PyTorch alone", {"WINNOW_OPS": "torch"})
     best = kernels[0] if kernels else alone
     return {

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from winnow import cli, ops
-from winnow.ops import build, cpu, gpu
+from winnow.ops import build, gpu, library
 from winnow.ops.choice import BACKENDS
 
 from .typed import Said, Winnow
@@ -42,8 +42,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(params=["auto", *BACKENDS])
 def backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """A test that asks for it runs on every backend of the operators that this machine has."""
-    if request.param == "cpu" and cpu.missing():
-        pytest.skip(f"needs the compiled kernels: {cpu.missing()}")
+    if request.param == "cpu" and library.missing():
+        pytest.skip(f"needs the compiled kernels: {library.missing()}")
     if request.param == "triton" and gpu.missing():
         pytest.skip(f"{gpu.missing()}; tests/ops/test_gpu.py has it interpreted")
     with ops.use(request.param), torch.device("cuda" if request.param == "triton" and not gpu.interpreted() else "cpu"):

@@ -11,6 +11,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from winnow.backbone import Backbone
 from winnow.fast.convolutions import NORMS, Maps, Step, folded, fused
+from winnow.ops import library
 
 NETWORKS = {
     "torchvision": Backbone("resnet18"),
@@ -52,6 +53,16 @@ def test_no_norm_is_left_and_every_block_ends_in_one_step(name: str) -> None:
     quick = Maps(experienced(NETWORKS[name].build(3)), torch.float32)
     assert not any(isinstance(part, (*NORMS, nn.ReLU)) for part in quick.modules())
     assert sum(isinstance(part, Step) and part.relu for part in quick.modules()) >= 9
+
+
+@pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
+def test_convolutions_by_three_go_winograds_way_in_float32_only() -> None:
+    network = experienced(NETWORKS["torchvision"].build(3))
+    exact, rough = (Maps(copy.deepcopy(network), precision) for precision in (torch.float32, torch.bfloat16))
+    by_three = [part for part in exact.modules() if isinstance(part, nn.Conv2d) and part.kernel_size == (3, 3)
+                and part.stride == (1, 1)]
+    assert sum(isinstance(part, Step) and part.prepared is not None for part in exact.modules()) == len(by_three) == 13
+    assert not any(isinstance(part, Step) and part.prepared is not None for part in rough.modules())
 
 
 @pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.BatchNorm2d(6, affine=False), FrozenBatchNorm2d(6)])

@@ -9,10 +9,10 @@ import torch
 
 from winnow import ops
 from winnow.errors import UsageError
-from winnow.ops import build, choice, cpu, plain
+from winnow.ops import build, choice, cpu, library, plain
 
 SHAPES = ((5, 7), (2, 3))
-compiled = pytest.mark.skipif(cpu.missing() is not None, reason=f"needs the compiled kernels: {cpu.missing()}")
+compiled = pytest.mark.skipif(library.missing() is not None, reason=f"needs the compiled kernels: {library.missing()}")
 
 
 def test_without_a_compiler_nothing_is_built_and_the_reason_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -49,12 +49,12 @@ def test_a_library_of_other_sources_is_not_used(monkeypatch: pytest.MonkeyPatch)
     assert build.is_fresh()
     monkeypatch.setattr(build, "fingerprint", lambda: "of other sources")
     with pytest.raises(build.NotBuiltError, match=r"other sources; with a C compiler, python .*build\.py makes it"):
-        cpu._library.__wrapped__()
+        library.load.__wrapped__()
 
 
 def test_where_there_are_no_kernels_pytorch_alone_serves_and_says_so_once(
         monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    monkeypatch.setattr(cpu, "missing", lambda: "nobody compiled them")
+    monkeypatch.setattr(library, "missing", lambda: "nobody compiled them")
     choice._tell_that_it_could_be_faster.cache_clear()
     with ops.use("auto"):
         assert [ops.backend_of(torch.zeros(1)) for _ in range(2)] == ["torch", "torch"]
@@ -62,10 +62,10 @@ def test_where_there_are_no_kernels_pytorch_alone_serves_and_says_so_once(
 
 
 @compiled
-@pytest.mark.parametrize("instructions", cpu.able() if cpu.missing() is None else ())
+@pytest.mark.parametrize("instructions", library.able() if library.missing() is None else ())
 def test_every_instruction_set_gives_the_same(instructions: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINNOW_CPU", instructions)
-    cpu._kernel.cache_clear()
+    library.kernel.cache_clear()
     values, places = torch.randn(2, 41, 3, 43), torch.rand(2, 9, 3, 2, 4, 2) * 2 - 0.5
     weights, came = torch.rand(2, 9, 3, 2, 4), torch.randn(2, 9, 129)
     found = [cpu.sample(values, SHAPES, places, weights), *cpu.sample_backward(came, values, SHAPES, places, weights)]
@@ -74,11 +74,11 @@ def test_every_instruction_set_gives_the_same(instructions: str, monkeypatch: py
               *plain.sample_backward(came.double(), exact[0], SHAPES, *exact[1:])]
     for mine, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, theirs.float(), atol=1e-5 * theirs.abs().max().item(), rtol=0)
-    cpu._kernel.cache_clear()
+    library.kernel.cache_clear()
 
 
 @compiled
 def test_an_instruction_set_that_the_machine_lacks_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("WINNOW_CPU", "abacus")
     with pytest.raises(UsageError, match="WINNOW_CPU is abacus, but the kernels of this machine are portable"):
-        cpu.instructions()
+        library.instructions()

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from winnow import ops
 from winnow.errors import UsageError
-from winnow.ops import cpu, deformable_attend, deformable_match, deformable_sample, operators
+from winnow.ops import cpu, deformable_attend, deformable_match, deformable_sample, library, operators
 from winnow.structures import Samples, Shapes
 
 SHAPES: Shapes = ((2, 3), (1, 1))
@@ -116,8 +116,8 @@ def test_an_unknown_backend_is_refused() -> None:
     ({"values": (2, 6, 2, 4)}, "values"), ({"places": (1, 5, 2, 1, 0, 2)}, "places"),
 ])
 def test_kernels_refuse_tensors_that_do_not_fit_each_other(change: dict[str, tuple[int, ...]], told: str) -> None:
-    if cpu.missing():
-        pytest.skip(f"needs the CPU kernels: {cpu.missing()}")
+    if library.missing():
+        pytest.skip(f"needs the CPU kernels: {library.missing()}")
     sizes = {"values": (1, 6, 2, 4), "places": (1, 5, 2, 1, 2, 2), "weights": (1, 5, 2, 1, 2)} | change
     given = {role: torch.zeros(size) for role, size in sizes.items()}
     with pytest.raises(ValueError, match=told):

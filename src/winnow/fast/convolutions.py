@@ -16,6 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from ..ops import library, winograd
 from .products import has_onednn
 
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
@@ -30,7 +31,7 @@ class Maps(nn.Module):
 
     def __init__(self, network: nn.Module, precision: torch.dtype):
         super().__init__()
-        self.network = fused(network).to(precision).to(memory_format=torch.channels_last)
+        self.network = with_fewer_products(fused(network).to(precision).to(memory_format=torch.channels_last))
         self.precision = precision
         self.channels = network.channels
 
@@ -43,13 +44,15 @@ class Maps(nn.Module):
 class Step(nn.Module):
     """A convolution, and in the same step what follows it: a sum with another map, a ReLU.
 
-    On processors it is one pass over the memory, by the operators that torch.compile uses there.
+    On processors it is one pass over the memory, by the operators that torch.compile uses there, or a kernel that goes
+    Winograd's way.
     """
 
     def __init__(self, conv: nn.Conv2d, relu: bool):
         super().__init__()
         self.conv, self.relu = conv, relu
         self.geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.prepared: Tensor | None = None  # weights for Winograd's way; no buffer, as only processors read them
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
         """A map (B, C, H, W), and one of the result's shape to add, which is overwritten."""
@@ -58,6 +61,8 @@ class Step(nn.Module):
             x = x if other is None else other.add_(x)
             return x.relu_() if self.relu else x
         weight, bias, onednn = self.conv.weight, self.conv.bias, torch.ops.mkldnn
+        if other is None and self.prepared is not None and winograd.serves(x):
+            return winograd.convolve(x, self.prepared, bias, relu=self.relu)
         if other is None:
             return cast(Tensor, onednn._convolution_pointwise(
                 x, weight, bias, *self.geometry, "relu" if self.relu else "none", [], ""))
@@ -84,6 +89,20 @@ def fused(network: nn.Module) -> nn.Module:
     whole.delete_all_unused_submodules()
     whole.recompile()
     return whole
+
+
+def with_fewer_products(network: nn.Module) -> nn.Module:
+    """The network, whose convolutions by 3 x 3 go Winograd's way where there is a kernel for it."""
+    if library.missing() is not None:
+        return network
+    steps = {name for name, part in network.named_modules() if isinstance(part, Step)}
+    for name, part in list(network.named_modules()):
+        if _is_for_winograd(part):
+            conv, step = cast(nn.Conv2d, part), name.removesuffix(".conv")
+            if step not in steps:
+                network.set_submodule(step, Step(conv, relu=False))
+            cast(Step, network.get_submodule(step)).prepared = winograd.prepared(conv.weight.detach())
+    return network
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
@@ -187,6 +206,15 @@ def _module(whole: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
 def _plain(conv: nn.Module | None) -> bool:
     """Whether this is a convolution as torch computes it: subclasses may pad or standardise in their own ways."""
     return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
+
+
+def _is_for_winograd(part: nn.Module) -> bool:
+    """Whether this is a convolution that the kernel knows."""
+    if not _plain(part):
+        return False
+    conv = cast(nn.Conv2d, part)
+    return (conv.kernel_size == (3, 3) and conv.padding == conv.stride == conv.dilation == (1, 1) and conv.groups == 1
+            and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu")
 
 
 def _input(node: fx.Node) -> fx.Node | None:

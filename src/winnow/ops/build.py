@@ -2,8 +2,8 @@
 
 Installing Winnow does this (`hatch_build.py`), and so do the tests; `python src/winnow/ops/build.py` does it again by
 hand if the sources changed, for a library that was made of others is not used.
-The compiler is the one that the environment variable CC names, or the first of cc, gcc and clang that is found. Every
-source is compiled once for each instruction set that the processor's family has; which one runs is chosen at run time.
+The compiler is the one that the environment variable CC names, or the first of cc, gcc and clang that is found. Kernels
+are compiled once for each instruction set that the processor's family has; which one runs is chosen at run time.
 WINNOW_NO_EXTENSION=1 builds nothing.
 """
 
@@ -21,7 +21,8 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "csrc"
-LIBRARY = HERE / "deformable.so"
+KERNELS = ("deformable", "winograd")  # sources that are compiled for each instruction set
+LIBRARY = HERE / "kernels.so"
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 PORTABLE: dict[str, list[str]] = {"portable": []}
 X86 = {"avx512": ["-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl", "-mfma", "-mprefer-vector-width=512"],
@@ -62,13 +63,12 @@ def build() -> Path:
     cc = compiler()
     sets = PORTABLE | (X86 if platform.machine().lower() in ("x86_64", "amd64") else {})
     with _workshop() as folder:
-        objects = [Path(folder) / f"{name}.o" for name in (*sets, "machine")]
-        for (name, flags), made in zip(sets.items(), objects, strict=False):
-            _run([*cc, *FLAGS, *flags, f"-DISA={name}", "-c", str(SOURCES / "deformable.c"), "-o", str(made)])
-        made_of = f'-DFINGERPRINT="{fingerprint()}"'
-        _run([*cc, *FLAGS, made_of, "-c", str(SOURCES / "machine.c"), "-o", str(objects[-1])])
+        todo = {f"{kernel}-{name}": (kernel, [*flags, f"-DISA={name}"]) for name, flags in sets.items()
+                for kernel in KERNELS} | {"machine": ("machine", [f'-DFINGERPRINT="{fingerprint()}"'])}
+        for made, (source, flags) in todo.items():
+            _run([*cc, *FLAGS, *flags, "-c", str(SOURCES / f"{source}.c"), "-o", str(Path(folder) / f"{made}.o")])
         linked = Path(folder) / LIBRARY.name
-        _run([*cc, "-shared", *map(str, objects), "-o", str(linked)])
+        _run([*cc, "-shared", *(str(Path(folder) / f"{made}.o") for made in todo), "-o", str(linked)])
         linked.replace(LIBRARY)
     return LIBRARY
 

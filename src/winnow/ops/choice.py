@@ -22,7 +22,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..structures import Shapes
-from . import bags, cpu, gpu, plain
+from . import bags, cpu, gpu, library, plain
 
 
 class Backend(Protocol):
@@ -74,7 +74,7 @@ def backend_of(values: Tensor) -> str:
     names = list(BACKENDS) if wanted() == "auto" else [_known(wanted()), "plain"]
     name = next(name for name in names if BACKENDS[name].serves(values))
     if wanted() == "auto" and name == "torch":
-        _tell_that_it_could_be_faster(cpu.missing())
+        _tell_that_it_could_be_faster(library.missing())
     if wanted() == "auto" and name == "plain" and values.is_cuda and (reason := gpu.missing()):
         _tell_that_it_could_be_faster(reason)
     return name

@@ -1,27 +1,16 @@
-"""The operators by the C kernels of `csrc/`, which `build.py` makes into a library: plain pointers, no PyTorch inside.
-
-The kernels run in the same OpenMP team as PyTorch's own, on `torch.get_num_threads()` threads: they are started by the
-GOMP_parallel that PyTorch is linked with, so that no second runtime competes for the cores.
-
-The widest vectors that the processor has are used; WINNOW_CPU=avx512, avx2 or portable says which instead.
-"""
+"""The operators by the C kernels of `csrc/deformable.c`, in the library that `library.py` finds."""
 
 from __future__ import annotations
 
 import ctypes
-import os
-from collections.abc import Callable, Mapping
-from functools import cache
-from pathlib import Path
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
-from ..errors import UsageError
 from ..structures import Shapes
-from . import build
+from . import library
 
-SETS = ("portable", "avx2", "avx512")  # narrow to wide
 MOST = 1024  # places of one query's head; a kernel keeps those of two on its stack
 
 
@@ -50,30 +39,7 @@ class _Call(ctypes.Structure):
 def serves(values: Tensor) -> bool:
     """Values on the CPU whose type float32 holds exactly, if there is a library."""
     return (values.device.type == "cpu" and values.dtype in (torch.float32, torch.bfloat16, torch.float16)
-            and missing() is None)
-
-
-@cache
-def missing() -> str | None:
-    """Why there are no kernels; none if there are."""
-    try:
-        _library()
-    except build.NotBuiltError as reason:
-        return str(reason)
-    return None
-
-
-def able() -> tuple[str, ...]:
-    """The instruction sets whose kernels this machine can run, narrow to wide."""
-    return SETS[:SETS.index(_library().winnow_widest().decode()) + 1]
-
-
-def instructions() -> str:
-    """The instruction set whose kernels run."""
-    named = os.environ.get("WINNOW_CPU")
-    if named and named not in able():
-        raise UsageError(f"WINNOW_CPU is {named}, but the kernels of this machine are {', '.join(able())}")
-    return named or able()[-1]
+            and library.missing() is None)
 
 
 def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -131,9 +97,9 @@ def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
     rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done, and so is nothing
     nothing = torch.zeros(channels)
     call = _Call(images, queries, heads, channels, len(shapes), points,
-                 (ctypes.c_int64 * len(sides))(*sides), sides=corners, nothing=nothing.data_ptr(), team=_team(),
+                 (ctypes.c_int64 * len(sides))(*sides), sides=corners, nothing=nothing.data_ptr(), team=library.team(),
                  threads=torch.get_num_threads(), **{role: _Rows.of(x) for role, x in rows.items()})
-    _kernel(name)(ctypes.byref(call))
+    library.kernel(name)(ctypes.byref(call))
 
 
 def _check(shapes: Shapes, tensors: Mapping[str, Tensor]) -> None:
@@ -160,33 +126,3 @@ def _by_rows(x: Tensor) -> Tensor:
     """The tensor in a type that the kernels know, dimensions from the fourth on in one row without gaps."""
     x = (x if x.dtype in (torch.float32, torch.bfloat16) else x.float())[..., None].flatten(3)
     return x if x.stride(-1) == 1 else x.contiguous()
-
-
-@cache
-def _kernel(name: str) -> Callable[[ctypes._CArgObject], None]:
-    kernel = getattr(_library(), f"winnow_{name}_{instructions()}")
-    kernel.restype, kernel.argtypes = None, [ctypes.POINTER(_Call)]
-    return kernel
-
-
-@cache
-def _team() -> int | None:
-    """Where the GOMP_parallel is that PyTorch calls; none where it has other threads, and then one does all."""
-    try:
-        torch_itself = ctypes.CDLL(str(next((Path(torch.__file__).parent / "lib").glob("libtorch_cpu.*"))))
-        return ctypes.cast(torch_itself.GOMP_parallel, ctypes.c_void_p).value
-    except (StopIteration, OSError, AttributeError):
-        return None
-
-
-@cache
-def _library() -> ctypes.CDLL:
-    if not build.is_fresh():
-        what = "was made of other sources" if build.LIBRARY.exists() else "is not there"
-        raise build.NotBuiltError(f"{build.LIBRARY.name} {what}; with a C compiler, python {build.__file__} makes it")
-    try:
-        library = ctypes.CDLL(str(build.LIBRARY))
-    except OSError as error:
-        raise build.NotBuiltError(f"{build.LIBRARY} cannot be loaded: {error}") from error
-    library.winnow_widest.restype = ctypes.c_char_p
-    return library

@@ -6,9 +6,6 @@ typedef struct {
     int64_t half;              /* bfloat16 instead of float32 */
 } Rows;
 
-/* Runs a function on so many threads at once and returns when all are done; OpenMP's GOMP_parallel. */
-typedef void Team(void (*work)(void *), void *argument, unsigned threads, unsigned flags);
-
 typedef struct {
     int64_t images, queries, heads, channels, levels, points;
     const int64_t *shapes; /* (L, 2) height and width */

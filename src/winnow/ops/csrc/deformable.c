@@ -15,43 +15,17 @@
 
 #include "numbers.h"
 
+#include "work.h"
+
 #include "call.h"
 #include "spots.h"
 #include "tokens.h"
 
-#ifndef ISA
-#define ISA portable
-#endif
-#define JOIN_(name, isa) winnow_##name##_##isa
-#define JOIN(name, isa) JOIN_(name, isa)
-#define EXPORTED(name) __attribute__((visibility("default"))) void JOIN(name, ISA)
-
-/* ---- work, and who does it ---- */
-
-typedef struct Job {
-    const Call *call;
-    void (*work)(const Call *, int64_t from, int64_t to);
-    int64_t items, grain, next;
-} Job;
-
-static void labour(void *given) {
-    Job *job = given;
-    for (;;) {
-        int64_t from = __atomic_fetch_add(&job->next, job->grain, __ATOMIC_RELAXED);
-        if (from >= job->items) return;
-        job->work(job->call, from, from + job->grain < job->items ? from + job->grain : job->items);
-    }
-}
-
-static void spread(const Call *call, void (*work)(const Call *, int64_t, int64_t), int64_t items, int64_t grain) {
-    Job job = {call, work, items, grain, 0};
-    int64_t useful = (items + grain - 1) / grain;
-    int64_t threads = call->threads < useful ? call->threads : useful;
-    if (call->team && threads > 1) call->team(labour, &job, (unsigned)threads, 0);
-    else labour(&job);
-}
-
 #define QUERIES 32 /* a thread takes so many at a time */
+
+static void start(const Call *call, Work *work, int64_t items, int64_t grain) {
+    spread(call, work, items, grain, call->team, call->threads);
+}
 
 /* Where a query's head looks, and how much each place counts. */
 INLINE void read_spots(const Call *call, Spots *spots, int64_t b, int64_t q, int64_t m) {
@@ -101,13 +75,14 @@ INLINE void read_queries(const Call *call, int64_t from, int64_t to, int fused) 
         read_heads(call, &spots, kept, from, to, m, m + heads < call->heads ? m + heads : call->heads, fused);
 }
 
-static void sample(const Call *call, int64_t from, int64_t to) { read_queries(call, from, to, 0); }
-static void attend(const Call *call, int64_t from, int64_t to) { read_queries(call, from, to, 1); }
+static void sample(const void *call, int64_t worker, int64_t from, int64_t to) { read_queries(call, from, to, 0); }
+static void attend(const void *call, int64_t worker, int64_t from, int64_t to) { read_queries(call, from, to, 1); }
 
-EXPORTED(sample)(const Call *call) { spread(call, sample, call->images * call->queries, QUERIES); }
-EXPORTED(attend)(const Call *call) { spread(call, attend, call->images * call->queries, QUERIES); }
+EXPORTED(sample)(const Call *call) { start(call, sample, call->images * call->queries, QUERIES); }
+EXPORTED(attend)(const Call *call) { start(call, attend, call->images * call->queries, QUERIES); }
 
-static void match(const Call *call, int64_t from, int64_t to) {
+static void match(const void *given, int64_t worker, int64_t from, int64_t to) {
+    const Call *call = given;
     int64_t n = call->levels * call->points;
     float room[ROOM(n)];
     Spots spots = furnish(room, n);
@@ -141,7 +116,8 @@ INLINE void read_block(const Call *call, Spots *spots, int64_t b, int64_t start,
 }
 
 /* Gradients of one head's reading of one level, of which no other thread has a part. */
-static void learn(const Call *call, int64_t from, int64_t to) {
+static void learn(const void *given, int64_t worker, int64_t from, int64_t to) {
+    const Call *call = given;
     int64_t points = call->points, channels = call->channels, n = QUERIES * points;
     float room[ROOM(n)];
     Spots spots = furnish(room, n);
@@ -178,7 +154,8 @@ static void learn(const Call *call, int64_t from, int64_t to) {
 }
 
 /* What the tokens of one level are given by all heads. They count from their corner here, not from their centre. */
-static void splat(const Call *call, int64_t from, int64_t to) {
+static void splat(const void *given, int64_t worker, int64_t from, int64_t to) {
+    const Call *call = given;
     int64_t points = call->points, n = QUERIES * points;
     float room[ROOM(n)], one = 1;
     Spots spots = furnish(room, n);
@@ -201,6 +178,6 @@ static void splat(const Call *call, int64_t from, int64_t to) {
     }
 }
 
-EXPORTED(match)(const Call *call) { spread(call, match, call->images * call->queries, QUERIES); }
-EXPORTED(sample_backward)(const Call *call) { spread(call, learn, call->images * call->heads * call->levels, 1); }
-EXPORTED(splat)(const Call *call) { spread(call, splat, call->images * call->levels, 1); }
+EXPORTED(match)(const Call *call) { start(call, match, call->images * call->queries, QUERIES); }
+EXPORTED(sample_backward)(const Call *call) { start(call, learn, call->images * call->heads * call->levels, 1); }
+EXPORTED(splat)(const Call *call) { start(call, splat, call->images * call->levels, 1); }

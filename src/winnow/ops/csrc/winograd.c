@@ -1,0 +1,162 @@
+/* Convolution by 3 x 3 with fewer multiplications, on a CPU (Lavin & Gray, 2016: F(4 x 4, 3 x 3)).
+
+   A tile of 4 x 4 results depends on 6 x 6 numbers of a map. Both are polynomials' values in disguise: transformed,
+   36 products take the place of 144. Maps and results lie with channels last, and vectors are of channels:
+
+       enter     takes tiles out of a map and transforms them      36 matrices of tiles x channels
+       multiply  each matrix with the weights of its place         36 matrices of tiles x filters
+       leave     transforms back, adds what a filter adds, and stores
+
+   A thread does all this for so few tiles at once that the matrices stay in its cache. Weights come transformed, and
+   ordered as they are read: (filters / PANEL, 36, channels, PANEL). ../winograd.py hands over plain pointers. */
+
+#include "numbers.h"
+
+#include "work.h"
+
+#define VECTORS 2 /* of filters at a time: with ROWS sums of them, as many as the registers hold */
+#define PANEL (VECTORS * LANES)
+#if LANES == 16
+#define ROWS 14
+#else
+#define ROWS 6
+#endif
+#define TILES (LANES == 16 ? 14 : 24) /* at a time */
+#define PLACES 36
+
+typedef struct {
+    int64_t images, height, width, channels, filters;
+    const float *maps;           /* (B, H, W, channels) */
+    const float *weights, *bias; /* bias (filters) */
+    float *out;                  /* (B, H, W, filters) */
+    float *room;                 /* for each thread, PLACES * TILES * (channels + PANEL) numbers */
+    int64_t relu;                /* negative results become 0 */
+    Team *team;
+    int64_t threads;
+} Call;
+
+/* Six numbers, so far apart, become the values of their polynomial at 0, 1, -1, 2, -2 and infinity. */
+INLINE void evaluate(Lanes *x, int step) {
+    Lanes a = x[0], b = x[step], c = x[2 * step], d = x[3 * step], e = x[4 * step], f = x[5 * step];
+    Lanes even = e - 4 * c, odd = d - 4 * b, wide = e - c, wide_odd = 2 * (d - b);
+    x[0] = 4 * a - 5 * c + e;
+    x[step] = even + odd;
+    x[2 * step] = even - odd;
+    x[3 * step] = wide + wide_odd;
+    x[4 * step] = wide - wide_odd;
+    x[5 * step] = 4 * b - 5 * d + f;
+}
+
+/* Four coefficients of the polynomial that has these six values. */
+INLINE void interpolate(const Lanes *x, int step, Lanes *to) {
+    Lanes one = x[step] + x[2 * step], one_odd = x[step] - x[2 * step];
+    Lanes two = x[3 * step] + x[4 * step], two_odd = x[3 * step] - x[4 * step];
+    to[0] = x[0] + one + two;
+    to[step] = one_odd + 2 * two_odd;
+    to[2 * step] = one + 4 * two;
+    to[3 * step] = one_odd + 8 * two_odd + x[5 * step];
+}
+
+typedef struct {
+    int64_t image, top, left; /* of its results */
+} Tile;
+
+INLINE Tile tile_at(const Call *call, int64_t i) {
+    int64_t across = (call->width + 3) / 4, down = (call->height + 3) / 4;
+    return (Tile){i / (across * down), i / across % down * 4, i % across * 4};
+}
+
+static void enter(const Call *call, float *entered, int64_t from, int64_t to) {
+    int64_t channels = call->channels;
+    for (int64_t i = from; i < to; i++) {
+        Tile tile = tile_at(call, i);
+        const float *map = call->maps + tile.image * call->height * call->width * channels;
+        int64_t top = tile.top - 1, left = tile.left - 1;
+        int inside = top >= 0 && left >= 0 && top + 6 <= call->height && left + 6 <= call->width;
+        for (int64_t c = 0; c < channels; c += LANES) {
+            Lanes x[PLACES];
+            for (int64_t row = 0; row < 6; row++)
+                for (int64_t column = 0; column < 6; column++) {
+                    int64_t y = top + row, at = left + column;
+                    int there = inside || (y >= 0 && at >= 0 && y < call->height && at < call->width);
+                    x[6 * row + column] = there ? (Lanes)*(const Anywhere *)(map + (y * call->width + at) * channels + c)
+                                                : (Lanes){0};
+                }
+            for (int row = 0; row < 6; row++) evaluate(x + 6 * row, 1);
+            for (int column = 0; column < 6; column++) evaluate(x + column, 6);
+            for (int place = 0; place < PLACES; place++)
+                *(Anywhere *)(entered + (place * TILES + i - from) * channels + c) = x[place];
+        }
+    }
+}
+
+/* Rows of a matrix times a panel of another: sums stay in registers. */
+INLINE void multiply_rows(const float *a, const float *panel, float *out, int64_t channels, int rows) {
+    Lanes sums[ROWS][VECTORS];
+    for (int row = 0; row < rows; row++)
+        for (int v = 0; v < VECTORS; v++) sums[row][v] = (Lanes){0};
+    for (int64_t c = 0; c < channels; c++) {
+        Lanes weights[VECTORS];
+        for (int v = 0; v < VECTORS; v++) weights[v] = *(const Anywhere *)(panel + c * PANEL + v * LANES);
+#pragma GCC unroll 14
+        for (int row = 0; row < rows; row++)
+            for (int v = 0; v < VECTORS; v++) sums[row][v] += a[row * channels + c] * weights[v];
+    }
+    for (int row = 0; row < rows; row++)
+        for (int v = 0; v < VECTORS; v++) *(Anywhere *)(out + row * PANEL + v * LANES) = sums[row][v];
+}
+
+static void multiply(const float *entered, const float *weights, float *products, int64_t channels, int64_t tiles) {
+    for (int64_t place = 0; place < PLACES; place++) {
+        const float *a = entered + place * TILES * channels, *panel = weights + place * channels * PANEL;
+        float *out = products + place * TILES * PANEL;
+        int64_t i = 0;
+        for (; i + ROWS <= tiles; i += ROWS) multiply_rows(a + i * channels, panel, out + i * PANEL, channels, ROWS);
+        for (; i < tiles; i++) multiply_rows(a + i * channels, panel, out + i * PANEL, channels, 1);
+    }
+}
+
+static void leave(const Call *call, const float *products, int64_t filter, int64_t from, int64_t to) {
+    for (int64_t i = from; i < to; i++) {
+        Tile tile = tile_at(call, i);
+        int64_t rows = call->height - tile.top < 4 ? call->height - tile.top : 4;
+        int64_t columns = call->width - tile.left < 4 ? call->width - tile.left : 4;
+        int64_t start = (tile.image * call->height + tile.top) * call->width + tile.left;
+        for (int v = 0; v < VECTORS; v++) {
+            int64_t f = filter + v * LANES;
+            Lanes x[PLACES], half[24], bias = *(const Anywhere *)(call->bias + f);
+            for (int place = 0; place < PLACES; place++)
+                x[place] = *(const Anywhere *)(products + (place * TILES + i - from) * PANEL + v * LANES);
+            for (int column = 0; column < 6; column++) interpolate(x + column, 6, half + column);
+            for (int row = 0; row < 4; row++) interpolate(half + 6 * row, 1, x + 6 * row);
+            for (int64_t row = 0; row < rows; row++)
+                for (int64_t column = 0; column < columns; column++) {
+                    Lanes result = x[6 * row + column] + bias;
+                    if (call->relu) result = either(result < 0, (Lanes){0}, result); /* NaN is handed on */
+                    *(Anywhere *)(call->out + (start + row * call->width + column) * call->filters + f) = result;
+                }
+        }
+    }
+}
+
+static void convolve(const void *given, int64_t worker, int64_t from, int64_t to) {
+    const Call *call = given;
+    float *entered = call->room + worker * PLACES * TILES * (call->channels + PANEL);
+    float *products = entered + PLACES * TILES * call->channels;
+    enter(call, entered, from, to);
+    for (int64_t filter = 0; filter < call->filters; filter += PANEL) {
+        multiply(entered, call->weights + filter * PLACES * call->channels, products, call->channels, to - from);
+        leave(call, products, filter, from, to);
+    }
+}
+
+EXPORTED(winograd)(const Call *call) {
+    int64_t tiles = call->images * ((call->height + 3) / 4) * ((call->width + 3) / 4);
+    spread(call, convolve, tiles, TILES, call->team, call->threads);
+}
+
+/* How weights must be ordered, and how much room a thread needs for each channel and once more for PANEL. */
+EXPORTED(winograd_sizes)(int64_t *panel, int64_t *room) {
+    *panel = PANEL;
+    *room = PLACES * TILES;
+}

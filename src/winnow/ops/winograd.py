@@ -1,0 +1,75 @@
+"""Convolution by 3 x 3 with a quarter of the multiplications, by the kernel of `csrc/winograd.c` (Lavin & Gray, 2016).
+
+Only for predicting, and only in float32: sums of large and small numbers cost about two bits of precision.
+"""
+
+from __future__ import annotations
+
+import ctypes
+
+import torch
+from torch import Tensor
+
+from . import library
+from .choice import wanted
+
+LEAST_FILLED = 2 / 3  # of the tiles that cover a map; of small maps they cover too much that is not there
+
+_TRANSFORM = torch.tensor([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
+                           [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]], dtype=torch.float64)
+
+
+class _Call(ctypes.Structure):
+    """What the kernel is told, as csrc/winograd.c knows it."""
+
+    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters")),
+                *((name, ctypes.c_void_p) for name in ("maps", "weights", "bias", "out", "room")),
+                ("relu", ctypes.c_int64), ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
+
+
+def serves(maps: Tensor) -> bool:
+    """Float32 maps (B, C, H, W) on the CPU that fill their tiles, if there is a library and no other was asked for."""
+    height, width = maps.shape[2:]
+    return (maps.device.type == "cpu" and maps.dtype == torch.float32 and wanted() in ("auto", "cpu")
+            and height * width >= LEAST_FILLED * 16 * -(-height // 4) * -(-width // 4) and library.missing() is None)
+
+
+def prepared(weight: Tensor) -> Tensor | None:
+    """Weights (K, C, 3, 3) as the kernel reads them, four times as many numbers; none if it can't read so many filters.
+
+    They fit the instruction set that runs now.
+    """
+    filters, channels = weight.shape[:2]
+    panel, _ = _sizes()
+    if filters % panel or channels % (panel // 2):
+        return None
+    one = torch.einsum("ij, kcjl, ml -> imck", _TRANSFORM, weight.double(), _TRANSFORM)
+    return one.reshape(36, channels, filters // panel, panel).permute(2, 0, 1, 3).float().contiguous()
+
+
+def convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
+    """Maps (B, C, H, W) with one pixel of zeros around, convolved with `prepared` weights -> (B, K, H, W).
+
+    Channels lie last in the result's memory; maps that lie otherwise are copied.
+    """
+    images, channels, height, width = maps.shape
+    panel, room = _sizes()
+    bias = torch.zeros(len(weights) * panel) if bias is None else bias.detach().contiguous()
+    if weights.shape[1:] != (36, channels, panel) or len(bias) != len(weights) * panel:
+        raise ValueError(f"weights {tuple(weights.shape)} and {len(bias)} biases do not fit {channels} channels in "
+                         f"panels of {panel}")
+    maps = maps.contiguous(memory_format=torch.channels_last)
+    out = torch.empty(images, len(bias), height, width, memory_format=torch.channels_last)
+    threads = torch.get_num_threads()
+    space = torch.empty(threads, room * (channels + panel))
+    call = _Call(images, height, width, channels, len(bias), maps.data_ptr(), weights.data_ptr(), bias.data_ptr(),
+                 out.data_ptr(), space.data_ptr(), relu, library.team(), threads)
+    library.kernel("winograd")(ctypes.byref(call))
+    return out
+
+
+def _sizes() -> tuple[int, int]:
+    """Filters of a panel, and numbers of room for each channel."""
+    panel, room = ctypes.c_int64(), ctypes.c_int64()
+    library.kernel("winograd_sizes")(ctypes.byref(panel), ctypes.byref(room))
+    return panel.value, room.value

@@ -1,0 +1,93 @@
+"""Convolution with fewer products gives what convolution gives, wherever tiles end."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from winnow import ops
+from winnow.ops import library, winograd
+
+pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
+
+
+@pytest.fixture(autouse=True, params=library.able() if library.missing() is None else ())
+def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Each test runs on every instruction set of this machine."""
+    monkeypatch.setenv("WINNOW_CPU", request.param)
+    library.kernel.cache_clear()
+    yield
+    library.kernel.cache_clear()
+
+
+def convolved(maps: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
+    """By our kernel."""
+    prepared = winograd.prepared(weight)
+    assert prepared is not None
+    return winograd.convolve(maps, prepared, bias, relu=relu)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (7, 5), (8, 12), (13, 30), (33, 18)])
+@pytest.mark.parametrize(("channels", "filters"), [(16, 32), (32, 64), (48, 96)])
+def test_every_pixel_is_what_float64_gives(size: tuple[int, int], channels: int, filters: int) -> None:
+    maps, weight, bias = torch.randn(2, channels, *size), torch.randn(filters, channels, 3, 3), torch.randn(filters)
+    wanted = F.conv2d(maps.double(), weight.double(), bias.double(), padding=1)
+    scale = wanted.abs().max().item()
+    torch.testing.assert_close(convolved(maps, weight, bias), wanted.float(), rtol=0, atol=1e-5 * scale)
+    torch.testing.assert_close(convolved(maps, weight, bias, relu=True), wanted.relu().float(), rtol=0,
+                               atol=1e-5 * scale)
+    torch.testing.assert_close(convolved(maps, weight), (wanted - bias[:, None, None]).float(), rtol=0,
+                               atol=1e-5 * scale)
+
+
+def test_maps_may_lie_in_memory_as_they_like() -> None:
+    maps, weight = torch.randn(1, 9, 14, 32).permute(0, 3, 1, 2)[:, :16, ::2], torch.randn(32, 16, 3, 3)
+    wanted = F.conv2d(maps, weight, padding=1)
+    torch.testing.assert_close(convolved(maps, weight), wanted, rtol=0, atol=1e-5 * wanted.abs().max().item())
+
+
+def test_many_threads_give_what_one_gives() -> None:
+    maps, weight, threads = torch.randn(1, 16, 40, 40), torch.randn(32, 16, 3, 3), torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = convolved(maps, weight)
+        torch.set_num_threads(3)
+        assert torch.equal(convolved(maps, weight), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("relu", [False, True])
+def test_what_is_not_a_number_is_handed_on(relu: bool) -> None:
+    maps = torch.randn(1, 16, 12, 12)
+    maps[0, 3, 5, 5] = float("nan")
+    found = convolved(maps, torch.randn(32, 16, 3, 3), relu=relu)
+    assert found[..., 4:7, 4:7].isnan().all()
+    assert found[..., 8:, 8:].isfinite().all()
+
+
+def test_filters_and_channels_that_fill_no_vectors_are_left_to_others() -> None:
+    assert winograd.prepared(torch.randn(33, 16, 3, 3)) is None
+    assert winograd.prepared(torch.randn(32, 17, 3, 3)) is None
+
+
+def test_weights_of_other_maps_are_refused() -> None:
+    prepared = winograd.prepared(torch.randn(32, 16, 3, 3))
+    assert prepared is not None
+    with pytest.raises(ValueError, match="do not fit 32 channels"):
+        winograd.convolve(torch.randn(1, 32, 8, 8), prepared, None, relu=False)
+    with pytest.raises(ValueError, match="and 31 biases do not fit"):
+        winograd.convolve(torch.randn(1, 16, 8, 8), prepared, torch.zeros(31), relu=False)
+
+
+def test_it_serves_maps_that_fill_their_tiles_unless_another_backend_was_asked_for() -> None:
+    maps = torch.zeros(1, 16, 12, 12)
+    assert winograd.serves(maps)
+    assert not winograd.serves(torch.zeros(1, 16, 5, 5))
+    assert not winograd.serves(maps.bfloat16())
+    with ops.use("plain"):
+        assert not winograd.serves(maps)
