@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from winnow.data.generated import Recipe, write_data
+from winnow.training import watch
 from winnow.training.loop import train
 from winnow.training.request import run_config
 from winnow.training.run import RunConfig, RunFolder
@@ -18,6 +19,14 @@ TINY = ("backbone={'name': 'resnet', 'scratch': True, 'options': {'base': 4, 'bl
         "heads=2", "feedforward=32", "encoder_layers=1", "decoder_layers=1", "queries=8", "denoising=2", "copies=1",
         "dropout=0.1", "size=64", "longest=96", "batch_size=2", "epochs=2", "evaluate_every=1", "warmup=2")
 Configure = Callable[..., RunConfig]
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the drawing of the run's page and pictures, which takes longer than the run; all else is done."""
+    for drawing in ("draw_examples", "draw_tokens"):
+        monkeypatch.setattr(watch, drawing, lambda *_: [])
+    monkeypatch.setattr(watch, "summarise", lambda *_, **__: None)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,6 @@ from winnow.training.loop import train
 from winnow.training.optimizer import backbone_depths, parameter_groups
 from winnow.training.recipes import Recipe
 from winnow.training.setup import set_up
-from winnow.training.watch import Watch
 
 from .test_optimizer import TINY
 
@@ -28,8 +27,7 @@ def learning(module) -> set[str]:
     return {name for name, each in module.named_parameters() if each.requires_grad}
 
 
-def test_what_is_frozen_stays_as_it_is_and_the_rest_learns(configure, monkeypatch, capsys):
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
+def test_what_is_frozen_stays_as_it_is_and_the_rest_learns(configure, no_page, capsys):
     config = configure("freeze=backbone, encoder.layers.0.norm1", "ema=0", "epochs=1")
     before = {name: value.clone() for name, value in set_up(config).detector.state_dict().items()}
     folder = train(config, resume=True)  # it was set up already

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -13,25 +14,28 @@ from typing import Any
 from unittest.mock import patch
 
 import pytest
+from PIL import Image
 
 from winnow.errors import UsageError
-from winnow.training import loop, state
+from winnow.evaluation.examples import Example
+from winnow.report import Picture
+from winnow.training import loop, state, watch
 from winnow.training.loop import train
 from winnow.training.run import RunFolder, torch
+from winnow.training.trackers import Trackers
 from winnow.training.watch import Watch
 
 from .conftest import TINY
 from .test_resume import after, assert_same
+from .test_trackers import events
+
+pytestmark = pytest.mark.usefixtures("no_page")
+
+EXAMPLE = Example("worst", Picture("a.jpg", "bad", Image.new("RGB", (8, 8))))
 
 
 class KilledError(BaseException):
     """Stands for the end of a process, at places that a signal would have to hit."""
-
-
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch):
-    """Leave out the drawing of the run's page, which takes longer than the run."""
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
 
 
 def die(*_: Any, **__: Any) -> None:
@@ -78,6 +82,48 @@ def test_whatever_a_kill_parts_comes_together_again(configure, whole, place):
     assert_same(folder.load_state(), whole.load_state())
     assert_same(folder.history(), whole.history())
     assert folder.state_path.is_file() and folder.previous_path.is_file() and folder.last.is_file()
+
+
+SHOWN = {
+    "nothing of the epoch is shown": (Watch, "epoch", die),
+    "the best weights were seen, and it is not yet written what they showed": (watch, "keep_best", die),
+    "no tracker is told": (Trackers, "tell", die),
+    "trackers are told, and it is not yet noted": (RunFolder, "write_told", die),
+    "the page is not yet drawn": (watch, "summarise", die),
+}
+
+
+@pytest.mark.parametrize("place", SHOWN.values(), ids=SHOWN)
+def test_what_a_kill_kept_from_being_shown_is_shown_once_when_the_run_goes_on(configure, whole, monkeypatch, place):
+    pages: list[int] = []
+    monkeypatch.setattr(watch, "draw_examples", lambda *_: [EXAMPLE])
+    monkeypatch.setattr(watch, "summarise", lambda folder, **_: pages.append(len(folder.history())))
+    dying = patch.object(*place)
+    try:
+        with after(2, dying.start), pytest.raises(KilledError):  # the first epoch has the best weights so far
+            train(configure())
+    finally:
+        dying.stop()
+    pages.clear()
+    validated = []
+    with patch.object(loop, "validate", lambda *a, v=loop.validate, **k: validated.append(1) or v(*a, **k)):
+        folder = train(configure(), resume=True)
+    assert_same(folder.load_state(), whole.load_state())
+    assert_same(without_pictures(folder), without_pictures(whole))
+    assert pages[0] == 1  # before it goes on
+    assert len(validated) == (2 if place[1] in ("epoch", "keep_best") else 1)
+    assert folder.told() == {"tensorboard": 2}
+    read, rows = events(folder), folder.history()
+    assert [(each.step, each.value) for each in read.Scalars("loss/total")] == [
+        (row["epoch"] + 1, pytest.approx(row["total"])) for row in rows]
+    best = [epoch for epoch in (1, 2) if rows[epoch - 1]["AP"] > max([-1, *(row["AP"] for row in rows[:epoch - 1])])]
+    assert [each.step for each in read.Images("worst/1")] == best
+
+
+def without_pictures(folder: RunFolder) -> dict[str, Any]:
+    """What the best weights showed, in figures."""
+    stored = json.loads(folder.evaluation_path.read_text())
+    return {key: stored[key] for key in ("about", "figures")}
 
 
 KILLED = """

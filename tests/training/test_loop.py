@@ -23,7 +23,6 @@ from winnow.losses import Losses
 from winnow.training import loop, setup
 from winnow.training.loop import train
 from winnow.training.meter import Meter
-from winnow.training.watch import Watch
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
@@ -35,12 +34,6 @@ def same_weights(a: Path, b: Path) -> bool:
 
 def without_time(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{key: value for key, value in row.items() if key not in ("seconds", "waiting")} for row in rows]
-
-
-@pytest.fixture
-def no_page(monkeypatch):
-    """Leave out the drawing of the run's page, which takes longer than the run."""
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
 
 
 def stop_in(monkeypatch, epoch: int) -> None:
@@ -62,7 +55,8 @@ def test_a_run_leaves_config_metrics_weights_state_and_page(configure, capsys):
     (events,) = (folder.root / "tensorboard").iterdir()
     assert sorted(str(path.relative_to(folder.root)) for path in folder.root.rglob("*.*") if path != events) == [
         "config.json", "evaluation.json", "metrics.jsonl", *(f"pictures/{each['file']}" for each in drawn),
-        "report.html", "state-previous.pt", "state.pt", "weights/best.safetensors", "weights/last.safetensors"]
+        "report.html", "state-previous.pt", "state.pt", "told.json", "weights/best.safetensors",
+        "weights/last.safetensors"]
     assert folder.config() == config
     said = capsys.readouterr().out
     assert "every weight starts at random" in said

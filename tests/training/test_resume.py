@@ -22,15 +22,10 @@ from winnow.training.loop import train
 from winnow.training.run import RunConfig, RunFolder
 from winnow.training.setup import set_up
 from winnow.training.stopping import SIGNALS, StoppedError
-from winnow.training.watch import Watch
+
+pytestmark = pytest.mark.usefixtures("no_page")
 
 Do = Callable[[], object]
-
-
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch):
-    """Leave out the drawing of the run's page, which takes longer than the run."""
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
 
 
 @contextmanager

@@ -2,31 +2,33 @@
 
 from __future__ import annotations
 
+import copy
+import random
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from winnow.structures import Batch, Target
 from winnow.training import loop, replay, safety
+from winnow.training.diagnosis import broken_weights
 from winnow.training.loop import train
+from winnow.training.rng import random_state
 from winnow.training.run import RunFolder
 from winnow.training.safety import may_update
 from winnow.training.setup import set_up
+from winnow.training.state import snapshot
 from winnow.training.trainer import Skips, Trainer
-from winnow.training.watch import Watch
 
 from .test_resume import after, assert_same, signalled, stopped
 
+pytestmark = pytest.mark.usefixtures("no_page")
+
 Spoil = Callable[[Trainer, Batch, list[Target]], None]
-
-
-@pytest.fixture(autouse=True)
-def no_page(monkeypatch):
-    """Leave out the drawing of the run's page, which takes longer than the run."""
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
 
 
 @pytest.fixture
@@ -112,7 +114,37 @@ def test_gradients_that_are_not_finite_are_named(configure, monkeypatch):
         train(configure())
 
 
-def test_a_skipped_update_changes_nothing_and_is_counted(configure, spoilt, capsys):
+def test_a_skipped_update_changes_nothing_that_learns_or_measures(configure, monkeypatch):
+    """The batch reaches the network, whose batch norms measure it, and leaves no mark there."""
+    compute, states, measured = loop.losses_of, [], []
+
+    def spoil_the_second(trainer, loaded, objects):
+        states.append(copy.deepcopy(snapshot(trainer)))
+        if len(states) != 2:
+            return compute(trainer, loaded, objects)
+        nan_pixel(trainer, *loaded[:2])
+        try:
+            return compute(trainer, loaded, objects)
+        finally:
+            measured.extend(broken_weights(trainer.detector))
+
+    monkeypatch.setattr(loop, "losses_of", spoil_the_second)
+    train(configure("nonfinite=skip", "epochs=1", "ema=0.9", "batch_size=2"))
+    assert any(name.endswith("running_mean") for name in measured)
+    first, before, after = states
+    for part in ("weights", "average", "optimizer"):
+        assert_same(without_rates(after[part]), without_rates(before[part]), part)
+    moved = [name for name, value in before["weights"].items() if not torch.equal(value, first["weights"][name])]
+    assert any("running_mean" in name for name in moved) and any("decoder" in name for name in moved)
+    assert not torch.equal(before["average"]["n_averaged"], first["average"]["n_averaged"])
+
+
+def without_rates(state: dict[str, Any]) -> dict[str, Any]:
+    """An optimizer's state without what the schedule moves; any other as it is."""
+    return {key: value for key, value in state.items() if key != "param_groups"}
+
+
+def test_a_skipped_update_is_told_and_counted(configure, spoilt, capsys):
     spoilt(nan_pixel, 2)
     folder = train(configure("nonfinite=skip", "epochs=1", "ema=0"))
     said = capsys.readouterr().out
@@ -178,13 +210,25 @@ def test_looking_for_the_cause_leaves_the_model_and_random_numbers_as_they_were(
     trainer = set_up(configure("epochs=1", "nonfinite=skip", "backbone.scratch=true"))
     loaded = next(iter(trainer.train))
     trainer.detector.train()
+    device = trainer.accelerator.device
+    then = random_state(device)
+    for draw in (torch.rand, np.random.rand, lambda _: random.random()):
+        draw(3)
     before = {name: value.clone() for name, value in trainer.detector.state_dict().items()}
-    random = torch.get_rng_state()
-    monkeypatch.setattr(safety, "keep", lambda *given: None)
-    safety.incident(trainer, loaded, "a test", safety.random_state(trainer.accelerator.device))
+    now, drawn, find = random_state(device), [], safety.find_cause
+
+    def noting(*given: Any) -> Any:
+        drawn.append(torch.get_rng_state())
+        cause = find(*given)
+        drawn.append(torch.get_rng_state())
+        return cause
+
+    monkeypatch.setattr(safety, "find_cause", noting)
+    safety.incident(trainer, loaded, "a test", then)
+    assert torch.equal(drawn[0], then["torch"]) and not torch.equal(drawn[1], drawn[0])  # it looked as it was, and drew
+    assert_same(random_state(device), now)
     assert any(isinstance(module, torch.nn.BatchNorm2d) for module in trainer.detector.modules())
     assert all(torch.equal(value, before[name]) for name, value in trainer.detector.state_dict().items())
-    assert torch.equal(torch.get_rng_state(), random)
     assert not any(module._forward_hooks for module in trainer.detector.modules())
 
 

@@ -10,8 +10,10 @@ from PIL import Image
 
 from winnow.errors import UsageError
 from winnow.evaluation.examples import Example
+from winnow.evaluation.validate import Evaluation
 from winnow.report import Picture
 from winnow.training import trackers
+from winnow.training.best import Best, keep_best
 from winnow.training.loop import train
 from winnow.training.run import RunConfig, RunFolder
 from winnow.training.trackers import Trackers, check_trackers, tagged
@@ -83,6 +85,32 @@ def test_a_tracker_that_fails_on_the_way_is_told_once_and_asked_no_more(configur
     assert capsys.readouterr().out.count("mlflow is left out, the run goes on without it: the network is down\n") == 1
 
 
+def test_a_tracker_that_could_not_be_reached_is_told_what_it_missed_when_the_run_goes_on(tmp_path, monkeypatch):
+    heard: dict[str, list[int]] = {"wandb": [], "mlflow": []}
+
+    class Listening:
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def numbers(self, epoch: int, values: dict) -> None:
+            if self.name == "wandb" and epoch == 2 and not heard["wandb"][1:]:
+                heard["wandb"].append(-1)
+                raise ConnectionError("the network is down")
+            heard[self.name].append(epoch)
+
+        def close(self) -> None: ...
+
+    for name in heard:
+        monkeypatch.setitem(trackers.TRACKERS, name, lambda *_, name=name: Listening(name))
+    config = RunConfig("data", "sparse-detr-tiny", "sparse_detr", {}, str(tmp_path), track=tuple(heard))
+    rows = [{"epoch": epoch, "total": 1.5} for epoch in range(4)]
+    for done in (0, 3):
+        told = Trackers(config, RunFolder(tmp_path), done)
+        for epoch in range(done + 1, done + 2 if done else 4):
+            told.tell(rows[:epoch], None)
+    assert heard == {"wandb": [1, -1, 2, 3, 4], "mlflow": [1, 2, 3, 4]}
+
+
 def test_numbers_are_grouped_and_what_is_none_is_left_out():
     row = {"epoch": 3, "total": 2.5, "lr": 1e-3, "seconds": 4, "AP": None, "AP50": 0.5, "APs": float("nan"), "AR1": 0.1,
            "skipped": 2,
@@ -100,10 +128,21 @@ def test_the_others_take_numbers_and_pictures_without_a_network(name, tmp_path: 
     config = RunConfig("data", "sparse-detr-tiny", "sparse_detr", {}, str(tmp_path), track=(name,))
     monkeypatch.chdir(tmp_path)
     (tmp_path / "run").mkdir()
-    for epoch in (0, 1):  # the second time the run goes on
-        told = Trackers(config, RunFolder(tmp_path / "run"), epoch)
-        told.epoch({"epoch": epoch, "total": 1.5})
-        told.pictures(epoch + 1, [Example("worst", Picture("a.jpg", "bad", Image.new("RGB", (8, 8))))])
+    folder = RunFolder(tmp_path / "run")
+    nothing = Evaluation.of({"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]}, [])
+    keep_best(folder, nothing, [Example("worst", Picture("a.jpg", "bad", Image.new("RGB", (8, 8))))], {"epoch": 1})
+    rows = [{"epoch": 0, "total": 1.5}, {"epoch": 1, "total": 1.0}]
+    for done in (0, 1, 2):  # then the run goes on, and at last it had told a row and could not note it
+        if done == 2:
+            folder.write_told({name: 1})
+        told = Trackers(config, folder, done)
+        told.tell(rows[:done + 1], Best.of(folder))
         told.close()
         assert list(told.open) == [name], capsys.readouterr().out
+    if name == "mlflow":
+        from mlflow import MlflowClient, search_runs  # noqa: PLC0415
+
+        (run,) = search_runs(search_all_experiments=True, output_format="list")
+        kept = MlflowClient().get_metric_history(run.info.run_id, "loss/total")
+        assert [(each.step, each.value) for each in kept] == [(1, 1.5), (2, 1.0)]
     assert [each.name for each in tmp_path.iterdir()] == ["run"] and any((tmp_path / "run").iterdir())

@@ -11,6 +11,7 @@ from typing import Any
 from ..data.batching import Loaded
 from ..errors import UsageError
 from ..evaluation.validate import Evaluation, validate
+from ..interface import BaseDetector
 from ..losses import Losses
 from ..progress import Progress, clock, console
 from ..structures import Batch, Output, Target
@@ -30,6 +31,8 @@ def train(config: RunConfig, *, resume: bool = False, title: str | None = None) 
     """Run a recipe to its end, or go on with a run that was stopped; then write its page, under a title."""
     trainer = set_up(config, resume=resume)
     with resumable(trainer), Stopping(trainer.accelerator) as stopping, Watch(trainer, title) as watch:
+        with stopping.at_once():
+            watch.catch_up(partial(evaluate, trainer))
         learn(trainer, stopping, watch)
     return trainer.folder
 
@@ -105,7 +108,7 @@ def metrics_of_epoch(trainer: Trainer, stopping: Stopping, watch: Watch) -> dict
     if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
         save_state(trainer)  # evaluating takes its time, and may be what fails
         with stopping.at_once():
-            watch.seen = evaluate(trainer)
+            watch.seen = evaluate(trainer, trainer.evaluated())
         metrics = watch.seen.metrics
         row |= metrics.as_dict()
         console.print(f"epoch {epoch}/{recipe.epochs}  loss {row['total']:.2f}  AP {shown(metrics.AP)}  "
@@ -113,8 +116,8 @@ def metrics_of_epoch(trainer: Trainer, stopping: Stopping, watch: Watch) -> dict
     return row
 
 
-def evaluate(trainer: Trainer) -> Evaluation:
-    """What the weights find on the validation split, and how good that is."""
+def evaluate(trainer: Trainer, detector: BaseDetector) -> Evaluation:
+    """What a detector finds on the validation split, and how good that is."""
     recipe = trainer.config.recipe
-    return validate(trainer.evaluated().eval(), trainer.val, batch_size=recipe.batch_size,
+    return validate(detector.eval(), trainer.val, batch_size=recipe.batch_size,
                     workers=trainer.config.workers, device=trainer.accelerator.device)

@@ -8,6 +8,7 @@
     evaluation.json          what the best weights showed, as `winnow val --json` tells it
     pictures/                the worst and the best images, kept tokens
     tensorboard/             the same numbers and pictures for TensorBoard
+    told.json                how many epochs TensorBoard and its like know
     report.html              all of it to look at
 
 The state is the truth; metrics and weights follow from it, and are written again when a run goes on.
@@ -71,8 +72,8 @@ class RunFolder:
             root / name for name in ("config.json", "metrics.jsonl", "state.pt", "state-previous.pt"))
         self.best, self.last = (root / "weights" / f"{name}.safetensors" for name in ("best", "last"))
         self.nonfinite = root / "nonfinite"  # batches in which something was
-        self.report, self.evaluation_path, self.pictures, self.events = (
-            root / name for name in ("report.html", "evaluation.json", "pictures", "tensorboard"))
+        self.report, self.evaluation_path, self.pictures, self.events, self.told_path = (
+            root / name for name in ("report.html", "evaluation.json", "pictures", "tensorboard", "told.json"))
 
     def check_free(self) -> None:
         """UsageError if the folder holds a run already, or is none."""
@@ -83,6 +84,7 @@ class RunFolder:
     def start(self, config: RunConfig) -> None:
         """Write the config into a new folder; a folder that holds a run already is refused."""
         self.check_free()
+        self.told_path.unlink(missing_ok=True)  # of a run whose config was taken away
         replace_file(self.config_path, lambda path: path.write_text(json.dumps(config.as_dict(), indent=2)))
 
     def config(self) -> RunConfig:
@@ -107,6 +109,17 @@ class RunFolder:
         """Replace the metrics as a whole; what is not finite becomes null, as JSON has no word for it."""
         text = "".join(as_json(row) + "\n" for row in rows)
         replace_file(self.metrics_path, lambda path: path.write_text(text))
+
+    def told(self) -> dict[str, int]:
+        """How many epochs each tracker knows; whoever knows none may be missing."""
+        try:
+            return {str(name): int(epochs) for name, epochs in json.loads(self.told_path.read_text()).items()}
+        except (OSError, ValueError, TypeError, AttributeError):
+            return {}  # told again, which harms less than a run that does not go on
+
+    def write_told(self, told: Mapping[str, int]) -> None:
+        """Note how many epochs each tracker knows."""
+        replace_file(self.told_path, lambda path: path.write_text(json.dumps(told)))
 
     def begun(self) -> bool:
         """Whether there is a state to go on from; a run that was stopped before the first was saved has none."""

@@ -52,7 +52,7 @@ def _measured(trainer: Trainer) -> list[tuple[Tensor, Tensor]]:
     """What norms measure on the way, and a copy: a step that is skipped must not leave its mark there."""
     if trainer.config.recipe.nonfinite != "skip":
         return []
-    return [(buffer, buffer.clone()) for buffer in trainer.detector.buffers() if buffer.is_floating_point()]
+    return [(buffer, buffer.clone()) for buffer in trainer.detector.buffers()]
 
 
 def may_update(trainer: Trainer, loaded: Loaded, norm: Tensor | float | None) -> bool:

@@ -3,7 +3,8 @@
     --set track=wandb              one of them, or several: track=tensorboard,wandb,mlflow; track=none for none
 
 W&B and MLflow are extras of the package. Each follows its own environment variables (WANDB_PROJECT, WANDB_MODE,
-MLFLOW_TRACKING_URI, ...). A tracker that fails is told once and left out; the run goes on.
+MLFLOW_TRACKING_URI, ...). A tracker that fails is told once and left out; the run goes on. told.json says how many
+epochs each of them knows: what one missed, it is told when the run goes on after a stop.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from ..errors import UsageError
 from ..evaluation.examples import Example
 from ..files import replace_file
 from ..progress import console
+from .best import Best
 from .run import RunConfig, RunFolder
 
 TIMES = ("seconds", "waiting")
@@ -42,10 +44,10 @@ class Tracker(Protocol):
 class TensorBoard:
     """Events in the run folder, for `tensorboard --logdir`."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, done: int):
+    def __init__(self, config: RunConfig, folder: RunFolder, done: int, told: int):
         from torch.utils.tensorboard import SummaryWriter  # noqa: PLC0415  (slow to import)
 
-        self.writer = SummaryWriter(str(folder.events), purge_step=done + 1 if done else None)
+        self.writer = SummaryWriter(str(folder.events), purge_step=told + 1 if done else None)
 
     def numbers(self, epoch: int, values: Mapping[str, float]) -> None:
         """As scalars."""
@@ -58,6 +60,7 @@ class TensorBoard:
         for tag, example in _named(examples):
             self.writer.add_image(tag, np.asarray(example.picture.image.convert("RGB")), epoch, dataformats="HWC")
             self.writer.add_text(tag, example.picture.caption, epoch)
+        self.writer.flush()
 
     def close(self) -> None:
         """Write what is left."""
@@ -65,9 +68,12 @@ class TensorBoard:
 
 
 class WeightsAndBiases:
-    """A run of W&B, in the project "winnow" unless WANDB_PROJECT says otherwise; one that goes on stays the same."""
+    """A run of W&B, in the project "winnow" unless WANDB_PROJECT says otherwise; one that goes on stays the same.
 
-    def __init__(self, config: RunConfig, folder: RunFolder, done: int):
+    W&B itself leaves out what it is told of a step that is behind.
+    """
+
+    def __init__(self, config: RunConfig, folder: RunFolder, done: int, told: int):
         import wandb  # noqa: PLC0415
 
         self.wandb, name = wandb, folder.root / "wandb-run.txt"  # another run in the same place is another one there
@@ -94,7 +100,7 @@ class WeightsAndBiases:
 class MLflow:
     """A run of MLflow, in a database in the run folder unless MLFLOW_TRACKING_URI names a server."""
 
-    def __init__(self, config: RunConfig, folder: RunFolder, done: int):
+    def __init__(self, config: RunConfig, folder: RunFolder, done: int, told: int):
         import mlflow  # noqa: PLC0415
 
         self.mlflow, place = mlflow, folder.root.resolve()
@@ -105,13 +111,16 @@ class MLflow:
                 mlflow.create_experiment(name, artifact_location=(place / "mlflow").as_uri())
         mlflow.set_experiment(name)
         before = mlflow.search_runs(filter_string=f"tags.folder = '{place}'", output_format="list")
-        mlflow.start_run(run_id=before[0].info.run_id if before and done else None, run_name=folder.root.name,
-                         tags={"folder": str(place)})
+        run = mlflow.start_run(run_id=before[0].info.run_id if before and done else None, run_name=folder.root.name,
+                               tags={"folder": str(place)})
+        known = mlflow.MlflowClient().get_metric_history(run.info.run_id, "loss/total")
+        self.known = max((each.step for each in known), default=0)  # MLflow would keep a second row beside the first
         mlflow.log_dict(config.as_dict(), "config.json")
 
     def numbers(self, epoch: int, values: Mapping[str, float]) -> None:
         """By epoch."""
-        self.mlflow.log_metrics(dict(values), step=epoch)
+        if epoch > self.known:
+            self.mlflow.log_metrics(dict(values), step=epoch)
 
     def pictures(self, epoch: int, examples: Sequence[Example]) -> None:
         """As files of the run."""
@@ -123,40 +132,51 @@ class MLflow:
         self.mlflow.end_run()
 
 
-TRACKERS: dict[str, Callable[[RunConfig, RunFolder, int], Tracker]] = {
+TRACKERS: dict[str, Callable[[RunConfig, RunFolder, int, int], Tracker]] = {
     "tensorboard": TensorBoard, "wandb": WeightsAndBiases, "mlflow": MLflow}
 
 
 class Trackers:
-    """All that a run tells its numbers to; whoever fails is told and left out."""
+    """All that a run tells its numbers to; whoever fails is told and left out.
+
+    told  how many epochs each of them knows, of those that are `done`
+    """
 
     def __init__(self, config: RunConfig, folder: RunFolder, done: int):
+        self.folder = folder
+        self.told = {name: min(epochs, done) for name, epochs in folder.told().items()}
         self.open: dict[str, Tracker] = {}
         for name in config.track:
             try:
-                self.open[name] = TRACKERS[name](config, folder, done)
+                self.open[name] = TRACKERS[name](config, folder, done, self.told.get(name, 0))
             except Exception as error:
                 _tell(name, error)
 
-    def epoch(self, row: Mapping[str, Any]) -> None:
-        """An epoch's metrics, as they are in metrics.jsonl."""
-        self._all("numbers", row["epoch"] + 1, tagged(row))
-
-    def pictures(self, epoch: int, examples: Sequence[Example]) -> None:
-        """What the best weights do on a few images."""
-        self._all("pictures", epoch, examples)
+    def tell(self, history: Sequence[Mapping[str, Any]], best: Best | None) -> None:
+        """Tell each what it does not know yet: rows of metrics, and with the best epoch's what its weights do."""
+        for name, tracker in list(self.open.items()):
+            try:
+                for row in history[self.told.get(name, 0):]:
+                    epoch = row["epoch"] + 1
+                    tracker.numbers(epoch, tagged(row))
+                    if best and best.about["epoch"] == epoch:
+                        tracker.pictures(epoch, best.examples())
+                    self.told[name] = epoch
+            except Exception as error:
+                self._leave_out(name, error)
+        self.folder.write_told(self.told)
 
     def close(self) -> None:
         """Nothing more will come."""
-        self._all("close")
-
-    def _all(self, what: str, *values: Any) -> None:
         for name, tracker in list(self.open.items()):
             try:
-                getattr(tracker, what)(*values)
+                tracker.close()
             except Exception as error:
-                _tell(name, error)
-                del self.open[name]
+                self._leave_out(name, error)
+
+    def _leave_out(self, name: str, error: Exception) -> None:
+        _tell(name, error)
+        del self.open[name]
 
 
 def check_trackers(names: Any) -> tuple[str, ...]:

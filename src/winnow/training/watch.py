@@ -7,12 +7,15 @@ from types import TracebackType
 
 import torch
 
+from .. import processes
 from ..evaluation.examples import draw_examples, draw_tokens
 from ..evaluation.validate import Evaluation
 from ..inference.predictor import Predictor
+from ..interface import BaseDetector
 from ..progress import console
 from ..weights import checkpoints
-from .best import keep_best
+from .best import Best, keep_best
+from .rng import as_it_was, random_state
 from .setup import tell_damage
 from .summary import summarise
 from .trackers import Trackers
@@ -20,7 +23,7 @@ from .trainer import Trainer
 
 
 class Watch:
-    """Use as a context around the loop, with `epoch` after each epoch that was saved.
+    """Use as a context around the loop, with `catch_up` before it and `epoch` after each epoch that was saved.
 
     seen  what the weights showed when they were evaluated last; for the loop to set
     """
@@ -46,15 +49,40 @@ class Watch:
         if self.trackers:
             self.trackers.close()
 
+    def catch_up(self, evaluate: Callable[[BaseDetector], Evaluation]) -> None:
+        """Before a run goes on: show what was saved and not yet shown when it stopped. Every process takes part.
+
+        Best weights that are newer than evaluation.json are evaluated again.
+        """
+        trainer, device = self.trainer, self.trainer.accelerator.device
+        if not trainer.epoch:
+            return
+        with as_it_was(random_state(device), device):
+            if processes.share(self._best_is_unseen()):
+                best = checkpoints.load(trainer.folder.best)
+                if best.run.get("epoch") == trainer.best_epoch:  # else of an epoch that a damaged state held
+                    self._best(evaluate(best.detector.to(device)))
+            self._show()
+
     def epoch(self) -> None:
-        """After an epoch: trackers are told, pictures drawn where its weights are the best so far, and the page."""
+        """After an epoch: pictures where its weights are the best so far, numbers for trackers, and the page."""
+        seen, self.seen = self.seen, None
+        if seen is not None and self.trainer.best_epoch == self.trainer.epoch:
+            self._best(seen)
+        self._show()
+
+    def _best_is_unseen(self) -> bool:
+        folder, best = self.trainer.folder, Best.of(self.trainer.folder)
+        return folder.best.is_file() and (best is None or best.about["epoch"] != self.trainer.best_epoch)
+
+    def _best(self, seen: Evaluation) -> None:
         if self.trackers:
-            self.trackers.epoch(self.trainer.history[-1])
-            seen = self.seen
-            if seen is not None and self.trainer.best_epoch == self.trainer.epoch:
-                self._try("pictures", lambda: self._pictures(seen))
+            self._try("pictures", lambda: self._pictures(seen))
+
+    def _show(self) -> None:
+        if trackers := self.trackers:
+            self._try("record for trackers", lambda: trackers.tell(self.trainer.history, Best.of(self.trainer.folder)))
             self._try("page", self._page)
-        self.seen = None
 
     def _pictures(self, evaluation: Evaluation) -> None:
         trainer = self.trainer
@@ -65,11 +93,9 @@ class Watch:
         if predictor.sparse:
             examples += draw_tokens(predictor, evaluation, folder)
         keep_best(trainer.folder, evaluation, examples, {
-            "epoch": trainer.epoch, "images": len(evaluation.truth.images), "rho": predictor.rho,
+            "epoch": trainer.best_epoch, "images": len(evaluation.truth.images), "rho": predictor.rho,
             "held_out": trainer.val.annotations.path != trainer.train_data.annotations.path,
             "parameters": sum(p.numel() for p in predictor.detector.parameters())})
-        if self.trackers:
-            self.trackers.pictures(trainer.epoch, examples)
 
     def _page(self) -> None:
         data = [line for each in (self.trainer.train_data, self.trainer.val) for line in each.problems.lines()]
