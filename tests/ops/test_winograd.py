@@ -44,6 +44,15 @@ def test_every_pixel_is_what_float64_gives(size: tuple[int, int], channels: int,
                                atol=1e-5 * scale)
 
 
+@pytest.mark.parametrize("relu", [False, True])
+def test_halves_are_only_rounded_at_the_end(relu: bool) -> None:
+    maps, weight, bias = torch.randn(2, 16, 9, 14).bfloat16(), torch.randn(32, 16, 3, 3), torch.randn(32).bfloat16()
+    wanted = F.conv2d(maps.double(), weight.double(), bias.double(), padding=1)
+    found = convolved(maps, weight, bias, relu)
+    assert found.dtype == torch.bfloat16
+    torch.testing.assert_close(found.double(), wanted.relu() if relu else wanted, rtol=2 ** -8, atol=1e-3)
+
+
 def test_maps_may_lie_in_memory_as_they_like() -> None:
     maps, weight = torch.randn(1, 9, 14, 32).permute(0, 3, 1, 2)[:, :16, ::2], torch.randn(32, 16, 3, 3)
     wanted = F.conv2d(maps, weight, padding=1)
@@ -88,6 +97,7 @@ def test_it_serves_maps_that_fill_their_tiles_unless_another_backend_was_asked_f
     maps = torch.zeros(1, 16, 12, 12)
     assert winograd.serves(maps)
     assert not winograd.serves(torch.zeros(1, 16, 5, 5))
-    assert not winograd.serves(maps.bfloat16())
+    assert winograd.serves(maps.bfloat16()) is not torch.cpu._is_amx_tile_supported()
+    assert not winograd.serves(maps.half())
     with ops.use("plain"):
         assert not winograd.serves(maps)

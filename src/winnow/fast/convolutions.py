@@ -31,7 +31,7 @@ class Maps(nn.Module):
 
     def __init__(self, network: nn.Module, precision: torch.dtype):
         super().__init__()
-        self.network = with_fewer_products(fused(network).to(precision).to(memory_format=torch.channels_last))
+        self.network = stepped(fused(network)).to(precision).to(memory_format=torch.channels_last)
         self.precision = precision
         self.channels = network.channels
 
@@ -91,18 +91,19 @@ def fused(network: nn.Module) -> nn.Module:
     return whole
 
 
-def with_fewer_products(network: nn.Module) -> nn.Module:
-    """The network, whose convolutions by 3 x 3 go Winograd's way where there is a kernel for it."""
-    if library.missing() is not None:
-        return network
-    steps = {name for name, part in network.named_modules() if isinstance(part, Step)}
-    for name, part in list(network.named_modules()):
-        if _is_for_winograd(part):
-            conv, step = cast(nn.Conv2d, part), name.removesuffix(".conv")
-            if step not in steps:
-                network.set_submodule(step, Step(conv, relu=False))
-            cast(Step, network.get_submodule(step)).prepared = winograd.prepared(conv.weight.detach())
-    return network
+def stepped(part: nn.Module) -> nn.Module:
+    """The part, whose convolutions are all steps; those by 3 x 3 go Winograd's way where there is a kernel for it.
+
+    Left alone, torch takes a slow way for some convolutions of one image on one thread.
+    """
+    bare = [name for name, conv in part.named_modules() if _plain(conv)
+            and not (name and isinstance(part.get_submodule(name.rpartition(".")[0]), Step))]
+    for name in bare:
+        part.set_submodule(name, Step(cast(nn.Conv2d, part.get_submodule(name)), relu=False))
+    for step in part.modules():
+        if isinstance(step, Step) and library.missing() is None and _is_for_winograd(step.conv):
+            step.prepared = winograd.prepared(step.conv.weight.detach())
+    return part
 
 
 def folded(conv: nn.Conv2d, norm: nn.Module) -> nn.Conv2d:
@@ -208,13 +209,10 @@ def _plain(conv: nn.Module | None) -> bool:
     return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
 
 
-def _is_for_winograd(part: nn.Module) -> bool:
+def _is_for_winograd(conv: nn.Conv2d) -> bool:
     """Whether this is a convolution that the kernel knows."""
-    if not _plain(part):
-        return False
-    conv = cast(nn.Conv2d, part)
     return (conv.kernel_size == (3, 3) and conv.padding == conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-            and conv.weight.dtype == torch.float32 and conv.weight.device.type == "cpu")
+            and conv.weight.device.type == "cpu")
 
 
 def _input(node: fx.Node) -> fx.Node | None:

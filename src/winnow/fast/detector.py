@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..interface import BaseDetector
 from ..papers.faster_rcnn import RegionDetector
 from ..structures import Batch, Target
-from .convolutions import Maps, with_fewer_products
+from .convolutions import Maps, stepped
 
 
 class OnlyPredicts(BaseDetector):
@@ -58,7 +58,7 @@ class Lowered(nn.Module):
 
     def __init__(self, part: nn.Module, precision: torch.dtype):
         super().__init__()
-        self.part = with_fewer_products(part.to(precision).to(memory_format=torch.channels_last))
+        self.part = stepped(part).to(precision).to(memory_format=torch.channels_last)
         self.precision = precision
 
     def forward(self, x: Any) -> Any:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from ..neck import Neck, PlainNeck, as_tokens
 from ..structures import Batch, Grid, Pyramid, Shapes, shrink_padding
+from .convolutions import stepped
 
 REMEMBERED = 8  # sizes; at 800x1333 and a width of 256 one takes 23 MB in float32
 
@@ -50,7 +51,7 @@ class PlacedNeck(nn.Module):
         self.neck, self.tokens = neck, tokens
         for part in (neck.project, getattr(neck, "shrink", None)):
             if part is not None:
-                part.to(precision).to(memory_format=torch.channels_last)
+                stepped(part).to(precision).to(memory_format=torch.channels_last)
         self.known = KnownPlaces(neck, tokens)
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> PlacedPyramid:

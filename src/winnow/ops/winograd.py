@@ -1,6 +1,6 @@
 """Convolution by 3 x 3 with a quarter of the multiplications, by the kernel of `csrc/winograd.c` (Lavin & Gray, 2016).
 
-Only for predicting, and only in float32: sums of large and small numbers cost about two bits of precision.
+Only for predicting. The arithmetic is float32, of bfloat16 too: sums of large and small numbers cost about two bits.
 """
 
 from __future__ import annotations
@@ -23,14 +23,18 @@ class _Call(ctypes.Structure):
     """What the kernel is told, as csrc/winograd.c knows it."""
 
     _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters")),
-                *((name, ctypes.c_void_p) for name in ("maps", "weights", "bias", "out", "room")),
-                ("relu", ctypes.c_int64), ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
+                *((name, ctypes.c_void_p) for name in ("maps", "weights", "bias", "out", "room", "team")),
+                *((name, ctypes.c_int64) for name in ("half", "relu", "threads")))
 
 
 def serves(maps: Tensor) -> bool:
-    """Float32 maps (B, C, H, W) on the CPU that fill their tiles, if there is a library and no other was asked for."""
+    """Maps (B, C, H, W) on the CPU that fill their tiles, if there is a library and no other was asked for.
+
+    Halves only where the processor has no unit for matrices of them, which would be faster.
+    """
     height, width = maps.shape[2:]
-    return (maps.device.type == "cpu" and maps.dtype == torch.float32 and wanted() in ("auto", "cpu")
+    known = maps.dtype == torch.float32 or (maps.dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported())
+    return (maps.device.type == "cpu" and known and wanted() in ("auto", "cpu")
             and height * width >= LEAST_FILLED * 16 * -(-height // 4) * -(-width // 4) and library.missing() is None)
 
 
@@ -54,16 +58,17 @@ def convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, *, relu: bool) 
     """
     images, channels, height, width = maps.shape
     panel, room = _sizes()
-    bias = torch.zeros(len(weights) * panel) if bias is None else bias.detach().contiguous()
+    bias = torch.zeros(len(weights) * panel) if bias is None else bias.detach().float().contiguous()
     if weights.shape[1:] != (36, channels, panel) or len(bias) != len(weights) * panel:
         raise ValueError(f"weights {tuple(weights.shape)} and {len(bias)} biases do not fit {channels} channels in "
                          f"panels of {panel}")
     maps = maps.contiguous(memory_format=torch.channels_last)
-    out = torch.empty(images, len(bias), height, width, memory_format=torch.channels_last)
+    out = torch.empty(images, len(bias), height, width, dtype=maps.dtype, memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     space = torch.empty(threads, room * (channels + panel))
-    call = _Call(images, height, width, channels, len(bias), maps.data_ptr(), weights.data_ptr(), bias.data_ptr(),
-                 out.data_ptr(), space.data_ptr(), relu, library.team(), threads)
+    call = _Call(images, height, width, channels, len(bias),
+                 *(each.data_ptr() for each in (maps, weights, bias, out, space)), library.team(),
+                 maps.dtype == torch.bfloat16, relu, threads)
     library.kernel("winograd")(ctypes.byref(call))
     return out
 

@@ -1,7 +1,8 @@
 /* Convolution by 3 x 3 with fewer multiplications, on a CPU (Lavin & Gray, 2016: F(4 x 4, 3 x 3)).
 
    A tile of 4 x 4 results depends on 6 x 6 numbers of a map. Both are polynomials' values in disguise: transformed,
-   36 products take the place of 144. Maps and results lie with channels last, and vectors are of channels:
+   36 products take the place of 144. Maps and results lie with channels last, and vectors are of channels.
+   The arithmetic is float32, also for bfloat16:
 
        enter     takes tiles out of a map and transforms them      36 matrices of tiles x channels
        multiply  each matrix with the weights of its place         36 matrices of tiles x filters
@@ -26,12 +27,13 @@
 
 typedef struct {
     int64_t images, height, width, channels, filters;
-    const float *maps;           /* (B, H, W, channels) */
+    const char *maps;            /* (B, H, W, channels) */
     const float *weights, *bias; /* bias (filters) */
-    float *out;                  /* (B, H, W, filters) */
+    char *out;                   /* (B, H, W, filters) */
     float *room;                 /* for each thread, PLACES * TILES * (channels + PANEL) numbers */
+    Team *team;                  /* none: this thread does all */
+    int64_t half;                /* maps and results are bfloat16 instead of float32 */
     int64_t relu;                /* negative results become 0 */
-    Team *team;
     int64_t threads;
 } Call;
 
@@ -66,11 +68,11 @@ INLINE Tile tile_at(const Call *call, int64_t i) {
     return (Tile){i / (across * down), i / across % down * 4, i % across * 4};
 }
 
-static void enter(const Call *call, float *entered, int64_t from, int64_t to) {
+INLINE void enter(const Call *call, float *entered, int64_t from, int64_t to, int half) {
     int64_t channels = call->channels;
     for (int64_t i = from; i < to; i++) {
         Tile tile = tile_at(call, i);
-        const float *map = call->maps + tile.image * call->height * call->width * channels;
+        int64_t map = tile.image * call->height * call->width;
         int64_t top = tile.top - 1, left = tile.left - 1;
         int inside = top >= 0 && left >= 0 && top + 6 <= call->height && left + 6 <= call->width;
         for (int64_t c = 0; c < channels; c += LANES) {
@@ -79,8 +81,8 @@ static void enter(const Call *call, float *entered, int64_t from, int64_t to) {
                 for (int64_t column = 0; column < 6; column++) {
                     int64_t y = top + row, at = left + column;
                     int there = inside || (y >= 0 && at >= 0 && y < call->height && at < call->width);
-                    x[6 * row + column] = there ? (Lanes)*(const Anywhere *)(map + (y * call->width + at) * channels + c)
-                                                : (Lanes){0};
+                    if (there) fetch(x + 6 * row + column, 1, call->maps, (map + y * call->width + at) * channels + c, half);
+                    else x[6 * row + column] = (Lanes){0};
                 }
             for (int row = 0; row < 6; row++) evaluate(x + 6 * row, 1);
             for (int column = 0; column < 6; column++) evaluate(x + column, 6);
@@ -116,7 +118,7 @@ static void multiply(const float *entered, const float *weights, float *products
     }
 }
 
-static void leave(const Call *call, const float *products, int64_t filter, int64_t from, int64_t to) {
+INLINE void leave(const Call *call, const float *products, int64_t filter, int64_t from, int64_t to, int half) {
     for (int64_t i = from; i < to; i++) {
         Tile tile = tile_at(call, i);
         int64_t rows = call->height - tile.top < 4 ? call->height - tile.top : 4;
@@ -124,35 +126,42 @@ static void leave(const Call *call, const float *products, int64_t filter, int64
         int64_t start = (tile.image * call->height + tile.top) * call->width + tile.left;
         for (int v = 0; v < VECTORS; v++) {
             int64_t f = filter + v * LANES;
-            Lanes x[PLACES], half[24], bias = *(const Anywhere *)(call->bias + f);
+            Lanes x[PLACES], down[24], bias = *(const Anywhere *)(call->bias + f);
             for (int place = 0; place < PLACES; place++)
                 x[place] = *(const Anywhere *)(products + (place * TILES + i - from) * PANEL + v * LANES);
-            for (int column = 0; column < 6; column++) interpolate(x + column, 6, half + column);
-            for (int row = 0; row < 4; row++) interpolate(half + 6 * row, 1, x + 6 * row);
+            for (int column = 0; column < 6; column++) interpolate(x + column, 6, down + column);
+            for (int row = 0; row < 4; row++) interpolate(down + 6 * row, 1, x + 6 * row);
             for (int64_t row = 0; row < rows; row++)
                 for (int64_t column = 0; column < columns; column++) {
                     Lanes result = x[6 * row + column] + bias;
                     if (call->relu) result = either(result < 0, (Lanes){0}, result); /* NaN is handed on */
-                    *(Anywhere *)(call->out + (start + row * call->width + column) * call->filters + f) = result;
+                    put(&result, 1, call->out, (start + row * call->width + column) * call->filters + f, half);
                 }
         }
     }
 }
 
-static void convolve(const void *given, int64_t worker, int64_t from, int64_t to) {
-    const Call *call = given;
+INLINE void convolve(const Call *call, int64_t worker, int64_t from, int64_t to, int half) {
     float *entered = call->room + worker * PLACES * TILES * (call->channels + PANEL);
     float *products = entered + PLACES * TILES * call->channels;
-    enter(call, entered, from, to);
+    enter(call, entered, from, to, half);
     for (int64_t filter = 0; filter < call->filters; filter += PANEL) {
         multiply(entered, call->weights + filter * PLACES * call->channels, products, call->channels, to - from);
-        leave(call, products, filter, from, to);
+        leave(call, products, filter, from, to, half);
     }
+}
+
+static void convolve_floats(const void *call, int64_t worker, int64_t from, int64_t to) {
+    convolve(call, worker, from, to, 0);
+}
+
+static void convolve_halves(const void *call, int64_t worker, int64_t from, int64_t to) {
+    convolve(call, worker, from, to, 1);
 }
 
 EXPORTED(winograd)(const Call *call) {
     int64_t tiles = call->images * ((call->height + 3) / 4) * ((call->width + 3) / 4);
-    spread(call, convolve, tiles, TILES, call->team, call->threads);
+    spread(call, call->half ? convolve_halves : convolve_floats, tiles, TILES, call->team, call->threads);
 }
 
 /* How weights must be ordered, and how much room a thread needs for each channel and once more for PANEL. */
