@@ -14,28 +14,39 @@ from winnow.data.annotations import read_annotations
 from winnow.data.coco import CocoData
 from winnow.data.generated import Recipe, write_data
 from winnow.data.records import ImageRecord, ImageTable
-from winnow.data.rows import Row, Rows
+from winnow.data.rows import Rows
 from winnow.data.transforms import evaluation
 
 PLAIN = {"id": 7, "image_id": 3, "category_id": 2, "iscrowd": 0, "bbox": [1.5, 2, 3, 4], "area": 12}
 
 
+def rows() -> Rows:
+    return Rows(lambda place, entry: f"{place} is {entry}")
+
+
 def test_an_annotation_comes_back_without_what_is_not_read():
-    rows = Rows()
-    taken = rows.take(PLAIN | {"segmentation": [[1, 2, 3, 4, 5, 6]]})
-    assert isinstance(taken, Row) and rows[taken] == PLAIN
-    assert rows.ids().tolist() == [7]
+    found = rows()
+    found.append(PLAIN | {"segmentation": [[1, 2, 3, 4, 5, 6]]})
+    assert list(found) == [PLAIN] and not found.odd
+    assert found.table()["bbox"].tolist() == [[1.5, 2, 3, 4]]
+
+
+def test_area_and_iscrowd_may_be_absent():
+    found = rows()
+    found.append({key: value for key, value in PLAIN.items() if key not in ("area", "iscrowd")})
+    assert list(found) == [PLAIN | {"area": None}] and not found.odd
 
 
 @pytest.mark.parametrize("odd", [
-    {"bbox": [1, 2, 3]}, {"bbox": [1, 2, 3, "4"]}, {"bbox": None}, {"iscrowd": True}, {"image_id": 3.0}, {"score": 0.5},
-    {"image_id": 2**63}, {"area": 10**400}, {"area": None},
+    {"bbox": [1, 2, 3]}, {"bbox": [1, 2, 3, "4"]}, {"bbox": None}, {"iscrowd": True}, {"image_id": 3.0},
+    {"image_id": 2**63}, {"area": 10**400}, {"area": "1"}, {"area": float("nan")}, {"bbox": [1, 2, 3, 10**400]},
 ], ids=str)
 def test_an_odd_annotation_stays_as_it_was_parsed(odd: dict[str, Any]) -> None:
-    rows, entry = Rows(), PLAIN | odd
-    assert rows.take(entry) is entry
-    assert len(rows) == 0 and rows.ids().tolist() == []
-    assert isinstance(rows.take(PLAIN), Row) and rows[0] == PLAIN  # what failed left nothing behind
+    found, entry = rows(), PLAIN | odd
+    for each in (PLAIN, entry, 7, PLAIN):
+        found.append(each)
+    assert found[1] is entry and found.odd == {1: entry, 2: 7} and found[3] == PLAIN
+    assert len(found) == len(found.table()) == 4 and found.where(2) == "2 is 7"
 
 
 def test_images_in_arrays_are_those_that_were_put_in():

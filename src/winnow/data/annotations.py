@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,13 @@ from ..errors import DataError
 from ..progress import counted
 from .categories import Category
 from .coco_json import CocoFile
-from .contents import Entry, Source
+from .contents import Source
 from .problems import KEPT, Problems, UnusableError, problem
 from .records import ImageRecord, ImageTable, find_images
+from .rows import Rows
 from .values import as_float, is_number, short, whole
 
+Box = tuple[float, float, float, float]  # x y width height in pixels
 LARGE = 2.0**53  # of an area at first sight: numbers above it may not be what they seem
 SLACK = 1.0  # pixels that a box may reach past its image without a word: rounding, and other ways to count pixels
 
@@ -74,13 +75,13 @@ def read_annotations(source: Path | Source, images: Path | None = None, *, stric
     records = sorted(found.values(), key=lambda record: record.id)
     if not records:
         raise _nothing_left(source.path, contents.listed, problems)
-    reader = _BoxReader(contents.categories, records, set(contents.records), problems)
-    reader.read(contents.entries(found))
-    if not reader.whole:
-        problems.add("no-annotations", str(source.path), f"none of {reader.met} annotations has a usable box")
+    rows = contents.annotations(found)
+    read = _Reader(contents.categories, records, set(contents.records), problems).read(source.path, rows)
+    if not len(read.boxes):
+        problems.add("no-annotations", str(source.path), f"none of {len(rows)} annotations has a usable box")
     if strict and problems.count("error"):
         raise _strict_stop(source.path, problems)
-    return reader.result(source.path)
+    return read
 
 
 def _nothing_left(path: Path, listed: int, problems: Problems) -> UnusableError:
@@ -94,50 +95,50 @@ def _strict_stop(path: Path, problems: Problems) -> DataError:
     return DataError(f"{path}: {counted(problems.count('error'), 'thing')} can't be used\n" + "\n".join(lines))
 
 
-class _BoxReader:
-    """Annotations against the images and categories that they may refer to."""
+class _Reader:
+    """Annotations against the images and categories that they may refer to, both by ascending id."""
 
     def __init__(self, categories: Sequence[Category], images: Sequence[ImageRecord], listed: set[int],
                  problems: Problems) -> None:
         self.categories, self.images, self.problems = tuple(categories), tuple(images), problems
         self.listed = listed  # ids of all images in the file; those of images left out need no further word
-        self.labels = {category.id: label for label, category in enumerate(categories)}
         self.places = {image.id: place for place, image in enumerate(images)}
-        self.met = 0  # annotations, usable or not
-        self.whole = array("q")  # of each usable one: place of its image, label, crowd or not, place in the file
-        self.real = array("d")   # x, y, width, height, area
+        self.labels = {category.id: label for label, category in enumerate(categories)}
 
-    def read(self, entries: Iterable[Entry]) -> None:
-        """Take what can be used, count the rest."""
-        for where, entry in entries:
-            if not self._take_plain(entry):
-                self._take_with_care(entry, where)
-            self.met += 1
+    @np.errstate(invalid="ignore", over="ignore")
+    def read(self, path: Path, rows: Rows) -> Annotations:
+        """What can be used, by image; the order inside an image stays that of the file. The rest is counted."""
+        table = rows.table()
+        images, labels = _found(table["image_id"], [*self.places]), _found(table["category_id"], [*self.labels])
+        boxes, crowd = table["bbox"].copy(), table["iscrowd"] != 0
+        areas = np.where(np.isnan(table["area"]), boxes[:, 2] * boxes[:, 3], table["area"])
+        usable = self._in_order(images, labels, boxes, areas)
+        for place in (~usable).nonzero()[0].tolist():
+            taken = self._with_care(rows[place], rows.where(place))
+            if taken:
+                images[place], labels[place], boxes[place], areas[place], crowd[place] = taken
+                usable[place] = True
+        order = usable.nonzero()[0]
+        order = order[np.argsort(images[order], kind="stable")]
+        starts = np.searchsorted(images[order], np.arange(len(self.images) + 1))
+        return Annotations(path, self.categories, ImageTable(self.images), starts, boxes[order], labels[order],
+                           areas[order], crowd[order], order, self.problems)
 
-    def _take(self, image: int, label: int, box: Sequence[float], area: float, crowd: bool) -> None:
-        self.whole.extend((image, label, crowd, self.met))
-        self.real.extend((*box, area))
+    def _in_order(self, images: np.ndarray, labels: np.ndarray, boxes: np.ndarray, areas: np.ndarray) -> np.ndarray:
+        """Which annotations (A,) are in order at first sight, as nearly all are."""
+        sizes = np.array([(image.width, image.height) for image in self.images], float)
+        inside = (boxes[:, :2] >= 0) & (boxes[:, 2:] > 0) & (boxes[:, :2] + boxes[:, 2:] <= sizes[images])
+        found: np.ndarray = (images >= 0) & (labels >= 0) & inside.all(-1) & (areas >= 0) & (areas < LARGE)
+        return found
 
-    def _take_plain(self, entry: Any) -> bool:
-        """Take an annotation that is in order at first sight, as nearly all are."""
-        try:
-            image, label = self.places[entry["image_id"]], self.labels[entry["category_id"]]
-            x, y, width, height = box = entry["bbox"]
-            area, crowd, record = entry["area"], entry["iscrowd"], self.images[image]
-            plain = (x >= 0 and y >= 0 and width > 0 and height > 0 and x + width <= record.width
-                     and y + height <= record.height and 0 <= area < LARGE and crowd in (0, 1)
-                     and {*map(type, box), type(area)} <= {int, float})
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return False
-        if plain:
-            self._take(image, label, box, area, crowd != 0)
-        return plain
+    def _with_care(self, entry: Any, where: str) -> tuple[int, int, Box, float, bool] | None:
+        """What can be used of an annotation that may hold anything: image, label, box, area, crowd or not.
 
-    def _take_with_care(self, entry: Any, where: str) -> None:
-        """Take what can be used of an annotation that may hold anything, and say what is wrong with it."""
+        None if nothing can; what is wrong with it is counted.
+        """
         if not isinstance(entry, dict):
             self.problems.add("malformed-annotation", where, f"got {short(entry)}")
-            return
+            return None
         image, category = whole(entry.get("image_id")), whole(entry.get("category_id"))
         crowd = whole(entry.get("iscrowd", 0))
         if image is None or category is None or crowd is None:
@@ -153,24 +154,17 @@ class _BoxReader:
             box = usable_box(entry.get("bbox"), record, place, self.problems)
             if box is not None:
                 area = _usable_area(entry.get("area"), box, place, self.problems)
-                self._take(self.places[image], self.labels[category], box, area, crowd != 0)
-
-    def result(self, path: Path) -> Annotations:
-        """Everything as arrays, by image; the order inside an image stays that of the file."""
-        image, label, crowd, place = np.array(self.whole, np.int64).reshape(-1, 4).T
-        real = np.array(self.real, np.float64).reshape(-1, 5)
-        order = np.argsort(image, kind="stable")
-        counts = np.bincount(image, minlength=len(self.images))
-        return Annotations(
-            path, self.categories, ImageTable(self.images),
-            starts=np.concatenate([[0], counts.cumsum()]).astype(np.int64),
-            boxes=np.ascontiguousarray(real[order, :4]), labels=label[order], areas=real[order, 4],
-            crowd=crowd[order].astype(bool), places=place[order], problems=self.problems,
-        )
+                return self.places[image], self.labels[category], box, area, crowd != 0
+        return None
 
 
-def usable_box(raw: Any, image: ImageRecord, where: str,
-               problems: Problems) -> tuple[float, float, float, float] | None:
+def _found(ids: np.ndarray, known: Sequence[int]) -> np.ndarray:
+    """The place of each id among the known ones, which ascend; -1 for others."""
+    places = np.searchsorted(known, ids).clip(max=len(known) - 1)
+    return np.where(np.array(known)[places] == ids, places, -1)
+
+
+def usable_box(raw: Any, image: ImageRecord, where: str, problems: Problems) -> Box | None:
     """The box as annotated, or cut at the image's edge if it reaches further than SLACK; None if nothing is left."""
     if not isinstance(raw, list) or len(raw) != 4 or not all(is_number(value) for value in raw):
         problems.add("malformed-box", where, f"got {short(raw)}", image.id)
@@ -198,7 +192,7 @@ def _too_far(raw: Any, image: ImageRecord) -> str:
     return f"got {short(raw)} in an image of {image.width} x {image.height}"
 
 
-def _usable_area(raw: Any, box: tuple[float, float, float, float], where: str, problems: Problems) -> float:
+def _usable_area(raw: Any, box: Box, where: str, problems: Problems) -> float:
     """The annotated area; without a usable one, that of the box."""
     whole = box[2] * box[3]
     if raw is None:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from .categories import Category
 from .problems import Problems
 from .records import ImageRecord
-
-Entry = tuple[str, Any]  # where it stands, and an annotation as COCO writes it: image_id, category_id, bbox, ...
+from .rows import Rows
 
 
 @dataclass(frozen=True)
@@ -21,7 +20,7 @@ class Contents:
     categories: tuple[Category, ...]    # ascending id
     listed: int                         # images named, also those that can't be used
     records: Mapping[int, ImageRecord]  # images by id; a size of 0 is not known yet
-    entries: Callable[[Mapping[int, ImageRecord]], Iterable[Entry]]  # of these images, whose true sizes are known
+    annotations: Callable[[Mapping[int, ImageRecord]], Rows]  # of these images, whose true sizes are known
 
 
 class Source(Protocol):

@@ -62,21 +62,25 @@ class ImageTable(Sequence[ImageRecord]):
     __hash__ = None  # type: ignore[assignment]
 
 
-def read_records(entries: Sequence[Any], path: Path, problems: Problems) -> dict[int, ImageRecord]:
+class ImageList:
     """The images listed under a file's key "images", by id. Two images under one id make the file unusable."""
-    records: dict[int, ImageRecord] = {}
-    for place, entry in enumerate(entries):
+
+    def __init__(self, path: Path, problems: Problems) -> None:
+        self.records: dict[int, ImageRecord] = {}
+        self.listed = 0  # also those that can't be used
+        self._path, self._problems = path, problems
+
+    def append(self, entry: Any) -> None:
+        """Take the next one; UnusableError if another image has its id."""
         record = _record(entry)
         if record is None:
-            problems.add("malformed-image", f"{path}, image {place}", f"got {short(entry)}")
-        elif record.id not in records:
-            records[record.id] = record
-        elif records[record.id].file_name == record.file_name:
-            problems.add("duplicate-image", f"image {record.id}", f"{record.file_name} is listed twice")
-        else:
-            what = f"image id {record.id} stands for {records[record.id].file_name} and for {record.file_name}"
-            raise UnusableError(problem("duplicate-image-id", str(path), what))
-    return records
+            self._problems.add("malformed-image", f"{self._path}, image {self.listed}", f"got {short(entry)}")
+        elif (first := self.records.setdefault(record.id, record)) is not record:
+            if first.file_name != record.file_name:
+                what = f"image id {record.id} stands for {first.file_name} and for {record.file_name}"
+                raise UnusableError(problem("duplicate-image-id", str(self._path), what))
+            self._problems.add("duplicate-image", f"image {record.id}", f"{record.file_name} is listed twice")
+        self.listed += 1
 
 
 def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Problems, *,

@@ -1,51 +1,71 @@
-"""Annotations of a large JSON file as columns of numbers, made while it is parsed: a tenth of what objects take."""
+"""Annotations as columns of numbers, made while they are read: a tenth of what objects take."""
 
 from __future__ import annotations
 
-from array import array
+import math
+import struct
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+COLUMNS = np.dtype([("id", "<i8"), ("image_id", "<i8"), ("category_id", "<i8"), ("iscrowd", "<i8"),
+                    ("bbox", "<f8", 4), ("area", "<f8")])  # an area that nobody told is NaN
+PACK = struct.Struct("<4q5d").pack
+ODD = PACK(0, 0, 0, 0, *(5 * [math.nan]))  # stands for an annotation that fits into no columns
+NUMBERS = {int, float}
 
-class Row(int):
-    """Stands in a parsed file for an annotation that is kept in columns: its place there."""
 
-    __slots__ = ()
+class Rows(Sequence[Any]):
+    """Annotations as COCO writes them, in the file's order: whole numbers, and a box of four numbers.
 
+    An annotation may lack `area` and `iscrowd`. What is anything else stays as it was parsed, in `odd`, by its place.
+    """
 
-class Rows:
-    """Annotations that are what COCO writes: all keys there, all of them numbers. Others stay as they were parsed."""
+    def __init__(self, where: Callable[[int, Any], str]) -> None:
+        """`where` names an annotation by its place, counted from 0, and what it says."""
+        self.odd: dict[int, Any] = {}
+        self._where, self._packed = where, bytearray()
 
-    def __init__(self) -> None:
-        self._whole = array("q")  # id, image_id, category_id, iscrowd of each
-        self._real = array("d")   # x, y, width, height, area
+    def append(self, entry: Any) -> None:
+        """Take the next annotation."""
+        packed = _packed(entry)
+        if packed is None:
+            self.odd[len(self)] = entry
+        self._packed += packed or ODD
 
     def __len__(self) -> int:
-        return len(self._whole) // 4
+        return len(self._packed) // COLUMNS.itemsize
 
-    def take(self, entry: dict[str, Any]) -> Any:
-        """For `json.loads`: a row for an annotation, every other object as it is."""
-        try:
-            whole = entry["id"], entry["image_id"], entry["category_id"], entry["iscrowd"]
-            x, y, width, height = entry["bbox"]
-            real = x, y, width, height, entry["area"]
-            plain = ({*map(type, whole)} <= {int} and {*map(type, real)} <= {int, float} and "score" not in entry
-                     and min(whole) >= -2**63 and max(whole) < 2**63)
-            if not plain:
-                return entry
-            self._real.extend([float(value) for value in real])
-        except (KeyError, TypeError, ValueError, OverflowError):
-            return entry
-        self._whole.extend(whole)
-        return Row(len(self) - 1)
+    def __getitem__(self, place: Any) -> Any:
+        """An annotation as COCO writes it, without what is not read."""
+        if place in self.odd:
+            return self.odd[place]
+        number, image, category, crowd, box, area = self.table()[place].tolist()
+        return {"id": number, "image_id": image, "category_id": category, "iscrowd": crowd, "bbox": box.tolist(),
+                "area": None if math.isnan(area) else area}
 
-    def __getitem__(self, place: int) -> dict[str, Any]:
-        """An annotation as COCO writes it."""
-        number, image, category, crowd = self._whole[4 * place: 4 * place + 4]
-        *box, area = self._real[5 * place: 5 * place + 5]
-        return {"id": number, "image_id": image, "category_id": category, "iscrowd": crowd, "bbox": box, "area": area}
+    def table(self) -> np.ndarray:
+        """All of them (A,) in COLUMNS, to be read or changed; those in `odd` have boxes that are no numbers."""
+        return np.frombuffer(self._packed, COLUMNS)
 
-    def ids(self) -> np.ndarray:
-        """The ids of all, in order."""
-        return np.frombuffer(self._whole, np.int64)[::4] if len(self) else np.zeros(0, np.int64)
+    def where(self, place: int) -> str:
+        """The words for an annotation in messages."""
+        return self._where(place, self[place])
+
+
+def _packed(entry: Any) -> bytes | None:
+    """An annotation in bytes, if it is all numbers."""
+    try:
+        x, y, width, height = entry["bbox"]
+        whole = entry["id"], entry["image_id"], entry["category_id"], entry.get("iscrowd", 0)
+        area = entry.get("area")
+        if {*map(type, whole)} != {int} or not {*map(type, (x, y, width, height))} <= NUMBERS:
+            return None
+        if area is None:
+            area = math.nan
+        elif type(area) not in NUMBERS or area != area:  # noqa: PLR0124  (one that is NaN is told, as it is wrong)
+            return None
+        return PACK(*whole, x, y, width, height, area)
+    except (KeyError, TypeError, ValueError, AttributeError, OverflowError, struct.error):
+        return None

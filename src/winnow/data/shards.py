@@ -12,21 +12,25 @@ stopped. The package `webdataset` is not used, as it draws orders of its own tha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import numpy as np
+
 from .archives import index_of
-from .coco_json import parse, read_categories
-from .contents import Contents, Entry
+from .coco_json import read_categories
+from .contents import Contents
 from .images import EXTENSIONS
+from .long_json import read_json
 from .problems import Problems, UnusableError, problem
 from .records import ImageRecord
+from .rows import Rows
 from .values import short, whole
 
 CATEGORIES = "categories.json"
-Sample = tuple[str, bytes]  # its image, from the folder of the shards on; its JSON
 
 
 @dataclass(frozen=True)
@@ -47,26 +51,67 @@ class ShardSplit:
         Image ids are those that the samples have, or numbers from 1 unless each has one of its own.
         """
         file = self.root / CATEGORIES
-        content = parse(file)
+        content = read_json(file)
         listed = content.get("categories") if isinstance(content, dict) else content
         if not isinstance(listed, list):
             raise UnusableError(problem("key-missing", str(file), "this is no list of categories"))
         categories = read_categories(listed, file, problems)
-        samples = [each for tar in sorted(self.root.glob(f"{self.name}-*.tar")) for each in _samples(tar, problems)]
-        records: dict[int, ImageRecord] = {}
-        texts: dict[int, Sample] = {}
-        for number, (name, text) in zip(_numbers(samples), samples, strict=True):
-            content = _parsed(text)
-            if _annotations(content) is None:
-                problems.add("malformed-sample", name, f"got {short(content)}")
-                continue
-            width, height = (max(whole(content.get(side)) or 0, 0) for side in ("width", "height"))
-            records[number], texts[number] = ImageRecord(number, name, width, height), (name, text)
-        return Contents(categories, len(samples), records, lambda usable: _entries(usable, texts))
+        found = _Samples(problems)
+        for tar in sorted(self.root.glob(f"{self.name}-*.tar")):
+            for name, text in _samples(tar, problems):
+                found.append(name, text)
+        records, rows = found.numbered()
+        return Contents(categories, len(found.names), records, lambda _: rows)
 
 
-def _samples(tar: Path, problems: Problems) -> Iterator[Sample]:
-    """Images with their JSON, in the order of the tar; what has no partner is counted."""
+class _Samples:
+    """What the samples of a split say, each parsed once."""
+
+    def __init__(self, problems: Problems) -> None:
+        self.names: list[str] = []
+        self.rows = Rows(self._words)
+        self._told: list[int | None] = []             # ids of the images
+        self._sizes: list[tuple[int, int] | None] = []  # width and height; None for a sample that can't be used
+        self._ends: list[int] = []                    # how many objects there are up to here
+        self._problems = problems
+
+    def append(self, name: str, text: bytes) -> None:
+        """Take the next one."""
+        content = _parsed(text)
+        objects = _annotations(content)
+        if objects is None:
+            self._problems.add("malformed-sample", name, f"got {short(content)}")
+        for entry in objects or ():
+            self.rows.append(entry | {"id": 0, "image_id": 0} if isinstance(entry, dict) else entry)
+        told = content if isinstance(content, dict) else {}
+        width, height = (max(whole(told.get(side)) or 0, 0) for side in ("width", "height"))
+        self.names.append(name)
+        self._told.append(whole(told.get("image_id")))
+        self._sizes.append(None if objects is None else (width, height))
+        self._ends.append(len(self.rows))
+
+    def numbered(self) -> tuple[dict[int, ImageRecord], Rows]:
+        """Images and objects, with the ids that the samples have, or numbers from 1 unless each has one of its own."""
+        own = {number for number in self._told if number is not None}
+        numbers = [number or 0 for number in self._told] if len(own) == len(self.names) else \
+            range(1, len(self.names) + 1)
+        self.rows.table()["image_id"] = np.repeat(numbers, np.diff([0, *self._ends]))
+        for place, entry in self.rows.odd.items():
+            if isinstance(entry, dict):
+                entry["image_id"] = numbers[bisect_right(self._ends, place)]
+        images = zip(numbers, self.names, self._sizes, strict=True)
+        return {number: ImageRecord(number, name, *size) for number, name, size in images if size}, self.rows
+
+    def _words(self, place: int, _: Any) -> str:
+        sample = bisect_right(self._ends, place)
+        return f"{self.names[sample]}, object {place - (self._ends[sample - 1] if sample else 0)}"
+
+
+def _samples(tar: Path, problems: Problems) -> Iterator[tuple[str, bytes]]:
+    """Images, named from the folder of the shards on, with their JSON, in the order of the tar.
+
+    What has no partner is counted.
+    """
     index = index_of(tar)
     if index.damage:
         problems.add("shard-damaged", str(tar), index.damage)
@@ -84,14 +129,6 @@ def _samples(tar: Path, problems: Problems) -> Iterator[Sample]:
             start, size = index.place(pair["json"]) or (0, 0)
             file.seek(start)
             yield f"{tar.name}/{pair['image']}", file.read(size)
-
-
-def _numbers(samples: Sequence[Sample]) -> Sequence[int]:
-    """The ids of the images."""
-    told = [whole(content.get("image_id")) if isinstance(content, dict) else None
-            for content in (_parsed(text) for _, text in samples)]
-    own = [number for number in told if number is not None]
-    return own if len(set(own)) == len(samples) else range(1, len(samples) + 1)
 
 
 def _parsed(text: bytes) -> Any:
@@ -118,11 +155,3 @@ def _annotations(content: Any) -> list[Any] | None:
         return None
     return [{"bbox": box, "category_id": category, "iscrowd": one, "area": area}
             for box, category, one, area in zip(boxes, categories, crowd, areas, strict=True)]
-
-
-def _entries(usable: Mapping[int, ImageRecord], samples: Mapping[int, Sample]) -> Iterator[Entry]:
-    """The objects of the images that can be used."""
-    for number in usable:
-        name, text = samples[number]
-        for place, entry in enumerate(_annotations(_parsed(text)) or ()):
-            yield f"{name}, object {place}", entry | {"image_id": number} if isinstance(entry, dict) else entry

@@ -17,10 +17,11 @@ from xml.etree.ElementTree import Element, TreeBuilder
 from xml.parsers.expat import ExpatError, ParserCreate
 
 from .categories import Category
-from .contents import Contents, Entry
+from .contents import Contents
 from .images import EXTENSIONS
 from .problems import Problems, UnusableError, problem
 from .records import ImageRecord
+from .rows import Rows
 from .values import short, whole
 
 CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -60,18 +61,21 @@ class VocSplit:
         categories = _categories(found, self.path)
         labels = {category.name: category.id for category in categories}
 
-        def entries(images: Mapping[int, ImageRecord]) -> Iterator[Entry]:
+        def rows(images: Mapping[int, ImageRecord]) -> Rows:
+            """All objects; the id of each is its line."""
+            found = Rows(lambda _, entry: f"{trees[entry['image_id']][0]}:{entry['id']}")
             for number in images:
                 where, tree = trees[number]
                 for thing in tree.findall("object"):
-                    place = f"{where}:{thing.get('line')}"
+                    line = int(thing.get("line", 0))
                     entry = _entry(thing, labels, _counts_from_one(tree))
                     if isinstance(entry, str):
-                        problems.add("malformed-object", place, entry)
+                        problems.add("malformed-object", f"{where}:{line}", entry)
                     else:
-                        yield place, {"image_id": number, **entry}
+                        found.append({"id": line, "image_id": number, **entry})
+            return found
 
-        return Contents(categories, len(stems), records, entries)
+        return Contents(categories, len(stems), records, rows)
 
 
 def _read_folder(folder: Path) -> dict[str, Element | str]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,11 @@ from typing import Any
 import yaml
 
 from .categories import Category
-from .contents import Contents, Entry
+from .contents import Contents
 from .images import EXTENSIONS
 from .problems import Problems, UnusableError, problem
 from .records import ImageRecord
+from .rows import Rows
 from .values import short, whole
 
 SPLITS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}  # keys of the file
@@ -41,7 +42,7 @@ class YoloSplit:
         """The images and their label files; see `contents.Source`."""
         found = [_inside(self.root, path) for path in self._images(problems)]
         records = {number: ImageRecord(number, name, 0, 0) for number, name in enumerate(found, start=1)}
-        return Contents(self.categories, len(records), records, lambda known: self._entries(known, problems))
+        return Contents(self.categories, len(records), records, lambda known: self._rows(known, problems))
 
     def _images(self, problems: Problems) -> list[Path]:
         """By name, each once."""
@@ -56,12 +57,13 @@ class YoloSplit:
             images.update(dict.fromkeys(pictures))
         return sorted(images)
 
-    def _entries(self, records: Mapping[int, ImageRecord], problems: Problems) -> Iterator[Entry]:
+    def _rows(self, records: Mapping[int, ImageRecord], problems: Problems) -> Rows:
+        """All boxes; the id of each is its line."""
+        rows = Rows(lambda _, entry: f"{self._labels(records[entry['image_id']])}:{entry['id']}")
         for number, record in records.items():
-            file = label_file(self.root / record.file_name)
-            where = _inside(self.path.parent, file)
+            where = self._labels(record)
             try:
-                text = file.read_bytes().decode("utf-8-sig", errors="replace")
+                text = label_file(self.root / record.file_name).read_bytes().decode("utf-8-sig", errors="replace")
             except FileNotFoundError:
                 continue
             except OSError as error:
@@ -73,7 +75,11 @@ class YoloSplit:
                     if isinstance(entry, str):
                         problems.add("malformed-line", f"{where}:{line}", f"{entry}, got {short(words)}")
                     else:
-                        yield f"{where}:{line}", {"image_id": number, **entry}
+                        rows.append({"id": line, "image_id": number, **entry})
+        return rows
+
+    def _labels(self, record: ImageRecord) -> str:
+        return _inside(self.path.parent, label_file(self.root / record.file_name))
 
 
 def read_splits(path: Path) -> tuple[dict[str, YoloSplit], list[str]]:

@@ -9,13 +9,13 @@ import json
 import os
 import shutil
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.annotations import Annotations, usable_box
+from ..data.annotations import Annotations, Box, usable_box
 from ..data.archives import open_file
 from ..data.coco_json import CocoFile, read_lists
 from ..data.images import inspect_image
@@ -42,7 +42,6 @@ CHANGES = {  # what is done about each kind of finding; about those that are not
     "duplicate-across-splits": "taken out of the first split with its boxes",
     "duplicate-file": "kept once, with the boxes of both", "duplicate-box": "one is left out",
 }
-Box = tuple[float, float, float, float]  # x y width height in pixels
 Link = Callable[[Path, Path], object]
 
 
@@ -115,7 +114,7 @@ def _split(done: Examination, split: str, data: Annotations) -> Split:
     source = done.folder.splits[split].annotations
     more = read_lists(source.path) if isinstance(source, CocoFile) else {}
     kept = {image.id: image for image in data.images}
-    raw = more["annotations"] if more else [entry for _, entry in source.read(Problems()).entries(kept)]
+    raw = more["annotations"] if more else source.read(Problems()).annotations(kept)
     known = _by_id(more.get("images", []))
     turned = _turned(done, split, data, raw)
     pictures = _pictures(done, split, data)
@@ -139,7 +138,7 @@ def _split(done: Examination, split: str, data: Annotations) -> Split:
                  frozenset(turned))
 
 
-def _box(data: Annotations, number: int, raw: list[Any]) -> dict[str, Any]:
+def _box(data: Annotations, number: int, raw: Sequence[Any]) -> dict[str, Any]:
     """An annotation with what else its file says of it; a box that was cut has no more area than itself."""
     entry, box, area = raw[data.places[number]], data.boxes[number].tolist(), float(data.areas[number])
     if box != entry["bbox"]:
@@ -176,7 +175,7 @@ def _pictures(done: Examination, split: str, data: Annotations) -> list[list[int
     return list(pictures.values())
 
 
-def _turned(done: Examination, split: str, data: Annotations, raw: list[Any]) -> dict[int, list[dict[str, Any]]]:
+def _turned(done: Examination, split: str, data: Annotations, raw: Sequence[Any]) -> dict[int, list[dict[str, Any]]]:
     """Annotations as displayed of images whose boxes fit only the frame as stored, by the images' ids."""
     flagged = {each.image for each in done.problems[split] if each.code == "exif-frame"}
     entries: dict[int, list[dict[str, Any]]] = defaultdict(list)
