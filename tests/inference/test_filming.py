@@ -2,12 +2,15 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 
+import av
 import numpy as np
 import pytest
 import supervision as sv
@@ -17,8 +20,10 @@ from winnow.errors import UsageError
 from winnow.inference import predict, tracking, video
 from winnow.inference.filming import grouped
 from winnow.inference.predict import Request, predict_command, predict_sources
+from winnow.inference.recorder import Recorder
 from winnow.inference.slicing import Slicing
 from winnow.inference.sources import expand
+from winnow.inference.stopping import StoppedError, heard
 from winnow.inference.video import Frame, Sound
 
 from .films import facts, film
@@ -210,13 +215,17 @@ def camera() -> Iterator[str]:
     server.server_close()
 
 
-def stopping_after(fixed, monkeypatch, count: int) -> None:
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def stopping_after(fixed, monkeypatch, count: int, how=interrupt) -> None:
     detect, calls = fixed.predict, []
 
     def predict_one(*args: object, **more: object) -> object:
         calls.append(1)
         if len(calls) > count:
-            raise KeyboardInterrupt
+            how()
         return detect(*args, **more)
 
     monkeypatch.setattr(fixed, "predict", predict_one)
@@ -230,6 +239,71 @@ def test_a_network_camera_is_recorded_until_ctrl_c(fixed, tmp_path, monkeypatch,
     recorded = facts(tmp_path / "out" / "live.mkv")
     assert len(recorded.times) == 20 and recorded.times == sorted(set(recorded.times))
     assert json.loads((tmp_path / "r.json").read_text())["complete"]
+
+
+def test_sigterm_ends_all_of_the_work_and_keeps_what_a_camera_showed(fixed, tmp_path, monkeypatch, camera):
+    stopping_after(fixed, monkeypatch, 5, lambda: signal.raise_signal(signal.SIGTERM))
+    request = Request(tmp_path / "out", tmp_path / "r.json")
+    with heard(), pytest.raises(StoppedError):
+        predict_sources(fixed, [], [camera, camera], request)
+    assert len(facts(tmp_path / "out" / "live.mkv").times) == 5
+    written = json.loads((tmp_path / "r.json").read_text())
+    assert [video["frames"] for video in written["videos"]] == [5] and len(written["results"]) == 10
+    assert not written["complete"]
+
+
+def test_what_a_kill_would_leave_of_a_recording_plays(fixed, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "place_of", lambda source: ("testsrc=size=64x48:rate=25", "lavfi", {}))
+    left = tmp_path / "left.mkv"
+
+    def take_what_is_there() -> None:
+        left.write_bytes((tmp_path / "out" / "camera-0.mkv").read_bytes())
+        raise KeyboardInterrupt
+
+    stopping_after(fixed, monkeypatch, 60, take_what_is_there)
+    predict_sources(fixed, [], ["camera:0"], Request(tmp_path / "out"))
+    with av.open(str(left)) as container:
+        assert sum(1 for _ in container.decode(video=0)) >= 30
+
+
+def test_an_error_leaves_what_a_camera_showed(fixed, tmp_path, monkeypatch, camera):
+    def fail() -> None:
+        raise UsageError("the disk is full")
+
+    stopping_after(fixed, monkeypatch, 5, fail)
+    with pytest.raises(UsageError, match="disk"):
+        predict_sources(fixed, [], [camera], Request(tmp_path / "out"))
+    assert len(facts(tmp_path / "out" / "live.mkv").times) == 5
+
+
+def test_a_signal_waits_for_the_end_of_a_frame(fixed, tmp_path, monkeypatch):
+    add = Recorder.add
+
+    def signalled(*given: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+        add(*given)
+
+    monkeypatch.setattr(Recorder, "add", signalled)
+    with pytest.raises(KeyboardInterrupt):
+        predict_sources(fixed, [], [str(film(tmp_path / "a.mp4"))], Request(tmp_path / "out", tmp_path / "r.json"))
+    assert len(facts(tmp_path / "out" / "a.mp4").times) == 1 and len(rows_of(tmp_path / "r.json")) == 2
+
+
+def test_a_network_that_falls_silent_is_told_and_keeps_nobody(fixed, tmp_path, monkeypatch):
+    monkeypatch.setattr(video, "READ_TIMEOUT", 1.0)
+    recorded = film(tmp_path / "a.ts", 50).read_bytes()
+    silent = socket.create_server(("127.0.0.1", 0))
+    wires = []
+
+    def answer() -> None:
+        wires.append(silent.accept()[0])
+        wires[0].sendall(recorded)  # and nothing more
+
+    threading.Thread(target=answer, daemon=True).start()
+    source = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
+    tally = predict_sources(fixed, [], expand([source]).videos, Request(tmp_path / "out"))
+    assert tally.frames and "no answer for 1 s" in tally.unhealthy[0][1]
+    silent.close()
 
 
 def test_what_a_camera_showed_before_is_kept(fixed, tmp_path, monkeypatch, camera):

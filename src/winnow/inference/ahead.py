@@ -10,7 +10,7 @@ from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
 TICK = 0.2  # seconds of each wait, so that Ctrl-C is heard
-PATIENCE = 10.0  # seconds for the thread to end; a network that does not answer must not keep us
+PATIENCE = 2.0  # seconds for the thread to end; a network that does not answer must not keep us
 
 
 class Ahead(Generic[Item]):

@@ -17,8 +17,9 @@ from .ahead import Ahead
 from .drawing import draw
 from .pictures import Pictures
 from .recorder import Recorder, ending
-from .results import Journal, coco_rows
+from .results import Journal, Row, coco_rows
 from .slicing import Find, Slicing
+from .stopping import StoppedError, unbroken
 from .tracking import Tracks
 from .video import Frame, Sound, Video, open_video
 
@@ -54,46 +55,42 @@ class Filming:
     def take(self, source: str, number: int) -> None:
         """A whole video, which is number so of all sources.
 
-        Ctrl-C ends a camera or stream as if it had ended; of a file the copy is closed, and the interruption goes on.
-        DataError where it can't be opened, or has no frame that can be decoded.
+        Ctrl-C ends a camera or stream as if it had ended, SIGTERM all of the work. Of a file the copy is closed, and
+        the interruption goes on. DataError where it can't be opened, or has no frame that can be decoded.
         """
-        with open_video(source) as video, ExitStack() as stack:
+        video, stopped = open_video(source), None
+        with ExitStack() as stack:
             bar = stack.enter_context(Progress(video.name, video.expected)) if self.progress else None
             recorder = stack.enter_context(self._recorder(video, number)) if self.pictures else None
             tracks = Tracks(self.threshold, float(video.rate)) if self.track else None
             parts = stack.enter_context(Ahead(video.parts(), depth(video), is_frame if video.live else None))
-            frames, seconds = 0, 0.0
+            shown = _Shown(video, recorder, tracks, bar)
             try:
                 for group in grouped(parts, self.batch_size):
-                    for frame in self._play(source, group, tracks, recorder):
-                        frames, seconds = frames + 1, frame.time + float(frame.duration * video.time_base)
-                        if bar:
-                            bar.advance(str(video.health))
-            except KeyboardInterrupt:
+                    self._play(shown, group)
+            except KeyboardInterrupt as interruption:
                 if not video.live:
                     raise
+                stopped = interruption
         health = video.health
         self.journal.seen({
-            "source": source, "frames": frames, "seconds": round(seconds, 3), "skipped": parts.dropped,
+            "source": source, "frames": shown.frames, "seconds": round(shown.seconds, 3), "skipped": parts.dropped,
             "undecodable": health.undecodable, "damaged": health.damaged, "problem": str(health),
             "written": str(recorder.path) if recorder else None})
+        if isinstance(stopped, StoppedError):
+            raise stopped
 
-    def _play(self, source: str, group: list[Frame | Sound], tracks: Tracks | None,
-              recorder: Recorder | None) -> Iterator[Frame]:
-        """Predict the frames of a group at once, then write its parts in order; gives each frame that is done."""
+    def _play(self, shown: _Shown, group: list[Frame | Sound]) -> None:
+        """Predict the frames of a group at once, then write its parts in order."""
         found = iter(self._detect([part.pixels for part in group if isinstance(part, Frame)]))
         for part in group:
-            if isinstance(part, Sound):
-                if recorder:
-                    recorder.hear(part.packet)
-                continue
-            detections = next(found)
-            if tracks:
-                detections = tracks.follow(detections, part.time)
-            self.journal.add(list(coco_rows(source, detections, frame=part.number, time=round(part.time, 6))))
-            if recorder:
-                recorder.add(np.asarray(draw(Image.fromarray(part.pixels), detections)), part.stamp, part.duration)
-            yield part
+            with unbroken():
+                if isinstance(part, Frame):
+                    self.journal.add(shown.show(part, next(found)))
+                elif shown.recorder:
+                    shown.recorder.hear(part.packet)
+            if shown.bar and isinstance(part, Frame):
+                shown.bar.advance(str(shown.video.health))
 
     def _detect(self, frames: list[NDArray[np.uint8]]) -> list[sv.Detections]:
         images = [Image.fromarray(pixels) for pixels in frames]
@@ -102,7 +99,29 @@ class Filming:
     def _recorder(self, video: Video, number: int) -> Recorder:
         assert self.pictures is not None
         path = self.pictures.video(number, ending(video.sound, live=video.live), live=video.live)
-        return Recorder(path, video.time_base, video.rate, video.sound)
+        return Recorder(path, video.time_base, video.rate, video.sound, live=video.live)
+
+
+@dataclass
+class _Shown:
+    """One video while it is predicted, and how far it is."""
+
+    video: Video
+    recorder: Recorder | None
+    tracks: Tracks | None
+    bar: Progress | None
+    frames: int = 0
+    seconds: float = 0.0  # until the end of the last frame
+
+    def show(self, frame: Frame, found: sv.Detections) -> list[Row]:
+        """Number the objects of a frame and draw them, where that is wanted; gives its rows."""
+        if self.tracks:
+            found = self.tracks.follow(found, frame.time)
+        if self.recorder:
+            self.recorder.add(np.asarray(draw(Image.fromarray(frame.pixels), found)), frame.stamp, frame.duration)
+        self.frames += 1
+        self.seconds = frame.time + float(frame.duration * self.video.time_base)
+        return list(coco_rows(self.video.source, found, frame=frame.number, time=round(frame.time, 6)))
 
 
 def grouped(parts: Iterable[Frame | Sound], size: int) -> Iterator[list[Frame | Sound]]:

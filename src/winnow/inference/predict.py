@@ -25,6 +25,7 @@ from .predictor import THRESHOLD, Predictor, Seen, load, read
 from .results import Journal, Tally, coco_rows
 from .slicing import Find, Slicing
 from .sources import expand
+from .stopping import heard, unbroken
 from .tracking import tracker_class
 
 
@@ -135,9 +136,10 @@ def _predict_images(predictor: Predictor, images: Sequence[str], begin: int, req
             except WinnowError as error:
                 journal.fail(source, str(error).removeprefix(f"{source}: "))
             else:
-                if pictures:
-                    pictures.add(number, seen)
-                journal.done(source, list(coco_rows(source, seen.detections)))
+                with unbroken():
+                    if pictures:
+                        pictures.add(number, seen)
+                    journal.done(source, list(coco_rows(source, seen.detections)))
             if bar:
                 failed = len(journal.tally.failed)
                 bar.advance(f"{failed} failed" if failed else None)
@@ -168,7 +170,8 @@ def predict_command(sources: Sequence[str], model: str, request: Request, *, dev
         console.print(f"{counted(found.ignored, 'other file')} ignored (no image or video by its extension)")
     predictor = load(model, device, precision)
     try:
-        tally = predict_sources(predictor, found.images, found.videos, replace(request, progress=True))
+        with heard():
+            tally = predict_sources(predictor, found.images, found.videos, replace(request, progress=True))
     except KeyboardInterrupt:
         console.print("stopped; what is done is kept: the same call with --resume goes on")
         raise

@@ -21,6 +21,8 @@ from ..errors import UsageError
 
 CODEC = "libx264"
 QUALITY = {"crf": "20", "preset": "veryfast"}
+AT_ONCE = {"tune": "zerolatency"}  # no frame waits in the encoder for others
+FLUSHED = {"cluster_time_limit": "1000", "flush_packets": "1"}  # Matroska's pieces of a second, each to the disk
 # MP4 plays everywhere but holds few kinds of sound. Matroska holds all of them, and plays when it was cut off.
 MP4, MATROSKA = ".mp4", ".mkv"
 EARLY = 10_000  # pieces of sound that wait for the first frame at most
@@ -33,24 +35,28 @@ def ending(sound: Sequence[Any], *, live: bool) -> str:
 
 
 class Recorder:
-    """A video that is being written. Use as a context; it gets its name at the end, or when it is interrupted.
+    """A video that is being written. Use as a context.
 
-    An error leaves no file, and the one that was there before unharmed.
+    A copy of a file gets its name at the end, or when it is interrupted; an error leaves none, and the one that was
+    there before unharmed. What is live does not come again: its file has its name from the beginning, and keeps all but
+    the last second whatever happens.
 
     path       whose ending, from `ending`, says the format
     time_base  seconds that a unit of the frames' stamps takes
     rate       frames a second, on average
     sound      the streams that sound is copied from
+    live       the source is
     """
 
-    def __init__(self, path: Path, time_base: Fraction, rate: Fraction, sound: Sequence[Any] = ()):
+    def __init__(self, path: Path, time_base: Fraction, rate: Fraction, sound: Sequence[Any] = (), *,
+                 live: bool = False):
         if CODEC not in av.codecs_available:
             raise UsageError(f"PyAV has no {CODEC} here to write videos with; pip install --force-reinstall av")
-        self.path, self.time_base, self.rate = path, time_base, rate
-        self._part = path.with_name(f".{path.stem}.part{path.suffix}")
+        self.path, self.time_base, self.rate, self.live = path, time_base, rate, live
+        self._part = path if live else path.with_name(f".{path.stem}.part{path.suffix}")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            self._container = av.open(str(self._part), "w")
+            self._container = av.open(str(self._part), "w", options=FLUSHED if live else {})
         except (OSError, FFmpegError) as error:
             raise UsageError(f"can't write {path}: {error.strerror or error}") from error
         self._sound = {each.index: self._container.add_stream_from_template(each) for each in sound}
@@ -96,7 +102,8 @@ class Recorder:
             self._container.mux(packet)
 
     def _open(self, width: int, height: int) -> Any:
-        stream: Any = self._container.add_stream(CODEC, rate=self.rate, options=QUALITY)
+        options = QUALITY | AT_ONCE if self.live else QUALITY
+        stream: Any = self._container.add_stream(CODEC, rate=self.rate, options=options)
         stream.width, stream.height, stream.pix_fmt = width, height, "yuv420p"
         stream.time_base = stream.codec_context.time_base = self.time_base
         stream.codec_context.flags |= Flags.frame_duration  # else the last frame lasts as long as frames do on average
@@ -107,11 +114,12 @@ class Recorder:
             if self._begun:  # else there is nothing to end, and FFmpeg would stumble
                 with self._telling():
                     self._end()
-                    if keep:
+                    if keep and not self.live:
                         self._part.replace(self.path)
         finally:
-            with suppress(OSError):
-                self._part.unlink(missing_ok=True)
+            if not (self.live and self._begun):
+                with suppress(OSError):
+                    self._part.unlink(missing_ok=True)
 
     def _end(self) -> None:
         try:

@@ -18,6 +18,7 @@ import supervision as sv
 
 from ..errors import DataError, UsageError
 from ..files import check_free, replace_file
+from .stopping import unbroken
 
 Row = dict[str, Any]
 
@@ -81,10 +82,11 @@ class Journal:
             return
         self._file.close()
         interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
-        if self.results and (kind is None or interrupted):
-            write_results(self.results, self.path, self.tally, complete=kind is None)
-        if kind is None or not self.tally.closed:
-            self.path.unlink(missing_ok=True)  # nothing to go on with
+        with unbroken():
+            if self.results and (kind is None or interrupted):
+                write_results(self.results, self.path, self.tally, complete=kind is None)
+            if kind is None or not self.tally.closed:
+                self.path.unlink(missing_ok=True)  # nothing to go on with
 
     def add(self, rows: Sequence[Row]) -> None:
         """Rows of a source that goes on."""

@@ -21,7 +21,7 @@ from ..web import check_scheme, open_address
 
 VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp",
                     ".ogv", ".m3u8"))
-STREAMING = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "udp", "rtp", "srt"))  # schemes that never carry one image
+STREAMING = frozenset(("rtsp", "rtsps", "rtmp", "rtmps", "udp", "tcp", "rtp", "srt"))  # never one image
 LIVE_ENDINGS = frozenset((".mjpg", ".mjpeg"))
 PREFIX = "stream:"  # before an http(s) address that does not look like a video
 LARGEST_DOWNLOAD = 64 * 2**20  # bytes

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -12,7 +12,7 @@ from typing import Any
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import FFmpegError, InvalidDataError
+from av.error import ExitError, FFmpegError, InvalidDataError
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
@@ -170,9 +170,10 @@ class Video:
             self.health.missing = f"it is cut off: {seconds:.1f} of {self.seconds:.1f} s are there"
 
 
-@contextmanager
-def open_video(source: str) -> Iterator[Video]:
+def open_video(source: str) -> Video:
     """The video behind a path, an address, or camera:NUMBER.
+
+    It is closed when the last one lets go of it: a thread may still be waiting for a network that does not answer.
 
     Raises:
         UsageError: for a camera that can't be named on this system.
@@ -186,8 +187,7 @@ def open_video(source: str) -> Iterator[Video]:
     except (FFmpegError, OSError, ValueError) as error:
         what = "the camera" if camera_number(source) is not None else "the video"
         raise DataError(f"{source}: {what} can't be opened ({reason(error)})") from error
-    with container:
-        yield Video(container, source)
+    return Video(container, source)
 
 
 def place_of(source: str) -> tuple[str, str | None, dict[str, str]]:
@@ -219,6 +219,10 @@ def reason(error: BaseException) -> str:
     """An error of FFmpeg in a few words, without the path that is named already."""
     if isinstance(error, InvalidDataError):
         return "this is no video that can be read, or its beginning or end is lost"
+    if isinstance(error, ExitError):
+        return f"no answer for {READ_TIMEOUT:.0f} s"
+    if getattr(error, "errno", None) == errno.EIO:
+        return "the connection or the device is lost"
     return getattr(error, "strerror", None) or str(error) or type(error).__name__
 
 
