@@ -256,14 +256,13 @@ def serve(model: Annotated[list[str], typer.Option("--model", "-m", help="Run fo
           queue: Annotated[int, typer.Option(min=1, max=4096, help="Images that may wait; then 429.")] = 64,
           max_upload: Annotated[int, typer.Option(min=1, max=1024, help="MiB of a request.")] = 20,
           max_pixels: Annotated[int, typer.Option(min=1, max=178, help="Millions, of an image.")] = 50,
-          time_limit: Annotated[float, typer.Option(min=1, help="Seconds for an answer.")] = 30,
-          api_key: Annotated[str | None, typer.Option(envvar="WINNOW_API_KEY", hidden=True)] = None) -> None:
+          time_limit: Annotated[float, typer.Option(min=1, help="Seconds for an answer.")] = 30) -> None:
     """Models behind HTTP, and a page that shows what they look at. WINNOW_API_KEY is the key to ask for, if any."""
     from .serving.command import serve_command  # noqa: PLC0415
     from .serving.settings import MIB, Limits  # noqa: PLC0415
 
     serve_command(model, host=host, port=port, device=device, precision=precision, origins=allow_origin or [],
-                  hosts=allow_host or [], urls=allow_urls, api_key=api_key,
+                  hosts=allow_host or [], urls=allow_urls,
                   limits=Limits(upload=max_upload * MIB, pixels=max_pixels * 1_000_000, waiting=queue, batch=batch,
                                 seconds=time_limit))
 

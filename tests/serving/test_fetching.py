@@ -10,7 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from winnow.serving.fetching import Fetcher, is_public
+from winnow.serving.fetching import Fetcher, Room, is_public
 from winnow.serving.problems import Problem
 
 
@@ -18,6 +18,7 @@ from winnow.serving.problems import Problem
     "127.0.0.1", "10.0.0.1", "172.16.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1",
     "255.255.255.255", "198.18.0.1", "192.0.2.1", "::1", "::", "fe80::1", "fc00::1", "ff02::1", "::ffff:127.0.0.1",
     "::ffff:10.0.0.1", "64:ff9b::7f00:1", "64:ff9b::a00:1", "2002:7f00:1::", "2002:a00:1::", "2001:db8::1",
+    "192.0.0.192", "192.88.99.1", "168.63.129.16", "fec0::2", "3fff::1", "2606:4700::5efe:7f00:1",
 ])
 def test_private_addresses_are_not_public_however_they_are_written(address):
     assert not is_public(ipaddress.ip_address(address))
@@ -35,20 +36,20 @@ def test_public_addresses_are(address):
 ])
 def test_addresses_of_the_wrong_kind_are_refused(address):
     with pytest.raises(Problem) as problem:
-        Fetcher(1000, seconds=2).fetch(address)
+        Fetcher(seconds=2).fetch(address, Room(1000))
     assert (problem.value.status_code, problem.value.code) == (400, "address_refused")
 
 
 def test_one_private_address_among_public_ones_is_enough_to_refuse():
     with pytest.raises(Problem, match="public internet"):
-        Fetcher(1000, resolve=lambda *_: ["1.1.1.1", "10.0.0.1"]).fetch("http://mixed.example/")
+        Fetcher(resolve=lambda *_: ["1.1.1.1", "10.0.0.1"]).fetch("http://mixed.example/", Room(1000))
 
 
 class Elsewhere(BaseHTTPRequestHandler):
     def do_GET(self):
         port = self.server.server_port
         moved = {"/away": "http://inside.example/", "/round": "/round", "/once": f"http://site.example:{port}/image",
-                 "/file": "file:///etc/passwd"}
+                 "/file": "file:///etc/passwd", "/odd": "http://["}
         if self.path in moved:
             self.send_response(302)
             self.send_header("Location", moved[self.path])
@@ -77,29 +78,30 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def fetcher(port):
     """For names of a made-up internet in which 127.0.0.1 is public and 127.0.0.2 is not."""
-    return Fetcher(1000, seconds=1, allowed=lambda each: str(each) == "127.0.0.1", ports=frozenset({80, port}),
+    return Fetcher(seconds=1, allowed=lambda each: str(each) == "127.0.0.1", ports=frozenset({80, port}),
                    resolve=lambda host, _: ["127.0.0.2" if host == "inside.example" else "127.0.0.1"])
 
 
 def test_what_is_at_an_address_comes_back_redirects_followed(fetcher, port):
-    assert fetcher.fetch(f"http://site.example:{port}/image") == b"x" * 500
-    assert fetcher.fetch(f"http://site.example:{port}/once") == b"x" * 500
+    for path in ("image", "once"):
+        assert fetcher.fetch(f"http://site.example:{port}/{path}", Room(1000)) == b"x" * 500
 
 
 @pytest.mark.parametrize(("path", "code"), [
     ("/away", "address_refused"), ("/file", "address_refused"), ("/round", "not_fetched"), ("/missing", "not_fetched"),
-    ("/cut", "not_fetched"), ("/slow", "not_fetched"),
+    ("/cut", "not_fetched"), ("/slow", "not_fetched"), ("/odd", "not_fetched"),
 ])
 def test_redirects_are_checked_again_and_answers_must_be_whole_and_in_time(fetcher, port, path, code):
     with pytest.raises(Problem) as problem:
-        fetcher.fetch(f"http://site.example:{port}{path}")
+        fetcher.fetch(f"http://site.example:{port}{path}", Room(1000))
     assert problem.value.code == code
 
 
-def test_too_much_is_not_read(port):
-    small = Fetcher(100, allowed=lambda _: True, ports=frozenset({port}), resolve=lambda *_: ["127.0.0.1"])
+def test_too_much_is_not_read_from_all_addresses_together(fetcher, port):
+    room = Room(900)
+    fetcher.fetch(f"http://site.example:{port}/image", room)
     with pytest.raises(Problem) as problem:
-        small.fetch(f"http://site.example:{port}/image")
+        fetcher.fetch(f"http://site.example:{port}/image", room)
     assert problem.value.status_code == 413
 
 
@@ -110,5 +112,6 @@ def test_a_name_is_resolved_once_so_that_a_second_answer_can_not_differ(port):
         asked.append(host)
         return ["127.0.0.1" if len(asked) == 1 else "10.0.0.1"]
 
-    Fetcher(1000, allowed=lambda _: True, ports=frozenset({port}), resolve=resolve).fetch(f"http://x.example:{port}/")
+    Fetcher(allowed=lambda _: True, ports=frozenset({port}), resolve=resolve).fetch(
+        f"http://x.example:{port}/", Room(1000))
     assert asked == ["x.example"]

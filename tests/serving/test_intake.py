@@ -72,31 +72,71 @@ def test_the_applications_own_forms_are_bounded_in_the_same_way(service, monkeyp
     assert (status, answer["error"]["code"]) == (413, "too_large")
 
 
-def test_who_comes_when_the_house_is_full_is_told_when_to_come_again():
-    async def both():
-        inside, answers, leave = asyncio.Event(), [], asyncio.Event()
+class Visit:
+    """Several requests through one door, whose application answers when it is told to."""
 
-        async def app(scope, receive, send):
-            inside.set()
-            await leave.wait()
-            await reads_all(scope, receive, send)
+    def __init__(self, **limits):
+        self.inside, self.leave = asyncio.Event(), asyncio.Event()
+        self.intake = bounded(self._app, **limits)
 
-        intake = bounded(app, waiting=0, batch=1)
-        scope = {"type": "http", "method": "POST", "path": "/v1/detect", "headers": []}
+    async def ask(self, *chunks, pause=0.0):
+        """The status and the headers of the answer to a body in chunks."""
+        answers, rest = [], list(chunks)
 
         async def receive():
-            return {"type": "http.request", "body": b"", "more_body": False}
+            if not rest:
+                await asyncio.sleep(60)
+            await asyncio.sleep(pause)
+            return {"type": "http.request", "body": rest.pop(0), "more_body": bool(rest) or pause > 0}
 
         async def send(message):
             answers.append(message)
 
-        first = asyncio.create_task(intake(dict(scope), receive, send))
-        await inside.wait()
-        await intake(dict(scope), receive, send)
-        refused = answers[0]
-        leave.set()
-        await first
-        return refused, answers[-2]["status"]
+        headers = [(b"transfer-encoding", b"chunked")]
+        await self.intake({"type": "http", "method": "POST", "path": "/v1/detect", "headers": headers}, receive, send)
+        return answers[0]["status"], dict(answers[0]["headers"])
 
-    refused, first = asyncio.run(both())
-    assert (refused["status"], dict(refused["headers"])[b"retry-after"], first) == (429, b"7", 200)
+    async def _app(self, scope, receive, send):
+        while (await receive()).get("more_body"):
+            pass
+        self.inside.set()
+        await self.leave.wait()
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+
+def test_who_comes_when_the_house_is_full_is_told_when_to_come_again():
+    async def both():
+        visit = Visit(waiting=0, batch=1)
+        first = asyncio.create_task(visit.ask(b""))
+        await visit.inside.wait()
+        refused = await visit.ask(b"")
+        visit.leave.set()
+        return refused, (await first)[0]
+
+    (status, headers), first = asyncio.run(both())
+    assert (status, headers[b"retry-after"], first) == (429, b"7", 200)
+
+
+def test_slow_uploads_keep_nobody_out():
+    async def both():
+        visit = Visit(waiting=0, batch=1, patience_seconds=0.2)
+        slow = [asyncio.create_task(visit.ask(b"x", pause=0.1)) for _ in range(9)]
+        await asyncio.sleep(0.05)
+        visit.leave.set()
+        good = await visit.ask(b"")
+        return good[0], [(await each)[0] for each in slow]
+
+    assert asyncio.run(both()) == (200, [408] * 9)
+
+
+def test_all_requests_together_hold_a_bounded_number_of_bytes():
+    async def both():
+        visit = Visit(house=100)
+        first = asyncio.create_task(visit.ask(b"x" * 60))
+        await visit.inside.wait()
+        refused = await visit.ask(b"x" * 60)
+        visit.leave.set()
+        return refused[0], (await first)[0], (await visit.ask(b"x" * 60))[0]
+
+    assert asyncio.run(both()) == (429, 200, 200)

@@ -26,3 +26,12 @@ def test_what_was_seen_corrects_what_is_expected(pace):
         pace.seen(0.1, 100, 20)
     assert pace.expected(0.1, 100) == pytest.approx(20, rel=0.01)
     assert pace.fitting(31, 100) == 0.15
+
+
+def test_what_tiny_or_odd_pictures_took_does_not_lead_others_astray(pace):
+    for _ in range(100):
+        pace.seen(0.1, 10, 1000)
+    assert pace.expected(0.1, 100) == pytest.approx(10)
+    for _ in range(100):
+        pace.seen(0.1, 100, 1e6)
+    assert pace.expected(0.1, 100) < 41

@@ -7,8 +7,11 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 
+from winnow.errors import UsageError
 from winnow.serving.app import create_app
-from winnow.serving.settings import Settings
+from winnow.serving.command import KEY as KEY_NAME
+from winnow.serving.command import serve_command
+from winnow.serving.settings import Limits
 
 from .conftest import jpeg
 
@@ -46,10 +49,16 @@ def test_health_and_the_page_need_no_key(serve):
 
 
 def test_another_sites_page_may_not_ask(client):
-    for origin in ("https://evil.example", "null", "http://localhost:9"):
+    for origin in ("https://evil.example", "null", "http://localhost:9", "http://[", ""):
         answer = client.post("/v1/detect", files={"image": jpeg()}, headers={"Origin": origin})
         assert (answer.status_code, answer.json()["error"]["code"]) == (403, "wrong_origin")
         assert "access-control-allow-origin" not in answer.headers
+
+
+def test_another_sites_page_may_not_ask_by_a_picture_either(client):
+    for site, status in (("cross-site", 403), ("same-origin", 200), ("none", 200)):
+        assert client.get("/v1/models", headers={"Sec-Fetch-Site": site}).status_code == status
+    assert client.get("/", headers={"Sec-Fetch-Site": "cross-site"}).status_code == 200  # a link to the page
 
 
 def test_the_page_itself_may_ask(client):
@@ -70,9 +79,29 @@ def test_a_server_of_this_machine_answers_to_its_own_names_only(client, host, st
     assert client.get("/v1/models", headers={"Host": host}).status_code == status
 
 
-def test_a_server_of_a_network_answers_to_the_names_it_was_given():
-    assert Settings((), host="0.0.0.0").answers_to == ()
-    assert Settings((), host="0.0.0.0", hosts=("winnow.example",)).answers_to == ("winnow.example",)
+def test_a_server_of_a_network_answers_to_addresses_and_to_the_names_it_was_given(serve):
+    def status(client, host):
+        return client.get("/v1/models", headers={"Host": host}).status_code
+
+    nameless, named = serve(host="0.0.0.0"), serve(host="0.0.0.0", hosts=("winnow.example",))
+    hosts = ("192.168.1.5:8000", "[fe80::1]", "localhost", "winnow.example", "evil.example")
+    assert [status(nameless, host) for host in hosts] == [200, 200, 200, 421, 421]
+    assert [status(named, host) for host in hosts] == [421, 421, 421, 200, 421]
+
+
+@pytest.mark.parametrize("key", ["", "short", "0123456789 abcdef", "0123456789abcdeé"])
+def test_what_is_no_key_is_told_at_the_start(monkeypatch, key):
+    monkeypatch.setenv(KEY_NAME, key)
+    with pytest.raises(UsageError, match="is no key"):
+        serve_command(["nothing"], host="127.0.0.1", port=1, device=None, precision="fp32", origins=[], hosts=[],
+                      urls=False, limits=Limits())
+
+
+def test_refusals_are_counted(serve):
+    client = serve(api_key=KEY)
+    client.get("/v1/models")
+    told = client.get("/metrics", headers={"Authorization": f"Bearer {KEY}"}).text
+    assert 'winnow_requests_total{route="other",status="401"}' in told
 
 
 def test_every_answer_forbids_what_the_page_does_not_need(client):

@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 
 import pytest
+from PIL import Image
 
 from winnow.serving.problems import Problem
 from winnow.serving.uploads import format_of, picture
@@ -47,3 +49,18 @@ def test_a_bomb_is_refused_before_its_pixels_are_decoded():
 def test_one_pixel_too_many_is_too_many():
     assert picture(jpeg(10, 10), "image 0", 100).size == (10, 10)
     assert refusal(jpeg(10, 10), 99) == (413, "too_many_pixels")
+
+
+def test_a_picture_with_hundreds_of_scans_is_refused_unseen():
+    data = io.BytesIO()
+    Image.new("L", (64, 64)).save(data, "JPEG", progressive=True)
+    start, end = data.getvalue().rfind(b"\xff\xda"), data.getvalue().rfind(b"\xff\xd9")
+    whole, scan = data.getvalue(), data.getvalue()[start:end]
+    assert picture(whole, "image 0", 10**6).size == (64, 64)
+    assert refusal(whole[:end] + 300 * scan + whole[end:]) == (422, "odd_image")
+
+
+def test_damage_is_told_without_the_decoders_words():
+    with pytest.raises(Problem) as problem:
+        picture(jpeg()[:1500], "image 3", 10**6)
+    assert problem.value.detail == "image 3: the image is damaged or cut off"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Annotated, Any
 
@@ -10,12 +11,14 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from fastapi.routing import APIRoute
 from pydantic import StringConstraints
+from starlette.datastructures import FormData, QueryParams
 from starlette.exceptions import HTTPException
 from starlette.formparsers import MultiPartParser
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from .. import __version__
+from ..errors import near
 from ..inference.predictor import THRESHOLD
 from . import page
 from .intake import Intake
@@ -23,10 +26,14 @@ from .problems import Problem, unexpected
 from .schema import ClassName, Detected, Error, LimitsInfo, ModelInfo, Models, State, View
 from .service import Service
 from .settings import Limits
-from .shield import Shield
+from .shield import Dress, Shield
 
 MOST_CLASSES = 256
+MOST_FIELDS = MOST_CLASSES + 64
+LONGEST_FIELD = 1024  # bytes
+LISTS, SINGLES = {"image", "url", "classes", "show"}, {"model", "threshold", "rho", "budget_ms"}  # fields to detect
 Word = Annotated[str, StringConstraints(max_length=256)]
+SAID = {"value_error": "a file was expected: -F image=@street.jpg"}  # instead of what only we would understand
 WORDS = {400: "malformed", 404: "not_found", 405: "method_not_allowed"}
 ERRORS: dict[int | str, dict[str, Any]] = {
     code: {"model": Error, "description": text} for code, text in {
@@ -48,13 +55,15 @@ def create_app(service: Service) -> FastAPI:
     settings = service.settings
 
     inside: list[Middleware] = [
-        Middleware(Shield, settings.answers_to, settings.origins, settings.api_key),
+        Middleware(Dress),
         Middleware(Intake, settings.limits, service.metrics, service.engine.patience),
+        Middleware(Shield, settings.answers_to, settings.origins, settings.api_key),
     ]
     if settings.origins:
         inside.insert(0, Middleware(CORSMiddleware, allow_origins=settings.origins, allow_methods=["GET", "POST"],
                                     allow_headers=["Authorization"], expose_headers=["Retry-After"]))
     app = FastAPI(title="Winnow", version=__version__, docs_url=None, redoc_url=None, middleware=inside,
+                  redirect_slashes=False,
                   description="Detection transformers that compute only the tokens that matter.",
                   exception_handlers={HTTPException: _problem, RequestValidationError: _wrong, Exception: _unexpected})
     app.router.route_class = _route(settings.limits)
@@ -82,13 +91,15 @@ def _api(app: FastAPI, service: Service) -> None:
         show: Annotated[list[View], Form(max_length=3, description="what else to tell")] = [],  # noqa: B006
     ) -> Detected:
         """Find objects on images. Boxes are in pixels of each image as displayed, best first."""
+        _check_names(request.query_params, await request.form())
         asked = service.asked(model, threshold, rho, budget_ms, classes, show)
         if url and not service.settings.urls:
             raise Problem(400, "urls_closed", "this server takes uploads only; it was started without --allow-urls")
         if not 1 <= len(image) + len(url) <= limits.images:
             raise Problem(422, "no_image" if not image and not url else "too_many_images",
-                          f"send 1 to {limits.images} images, each in a field called image")
+                          f"send 1 to {limits.images} images, each as a file in a field called image")
         uploads = [(f"image {i}", await each.read()) for i, each in enumerate(image)]
+        await request.close()  # the form holds everything once more
         return await service.detect(asked, uploads, url, _hung_up(request))
 
     @app.get("/v1/models", responses=GUARDED)
@@ -125,11 +136,27 @@ def _info(service: Service, name: str) -> ModelInfo:
                          card.measured.shares, card.measured.milliseconds, strict=True)})
 
 
+def _check_names(query: QueryParams, form: FormData) -> None:
+    """A Problem for arguments that would be overlooked: with a slip in the name, told twice, or in the address."""
+    if query:
+        raise Problem(422, "wrong_argument", "arguments are fields of the form, not of the address: -F rho=0.1")
+    for name, values in Counter(name for name, _ in form.multi_items()).items():
+        if name not in LISTS | SINGLES:
+            raise Problem(422, "wrong_argument", f"a field has a name that is not known; {near(name, LISTS | SINGLES)}")
+        if name in SINGLES and values > 1:
+            message = f"{name} is there {values} times; give it once"
+            raise Problem(422, "wrong_argument", message, fields={name: message})
+
+
 def _route(limits: Limits) -> type[APIRoute]:
-    """Routes whose forms have a bounded number of parts."""
+    """Routes whose forms are forms with files, of a bounded number of parts."""
     class Upload(Request):
         def form(self, **_: Any) -> Any:
-            return super().form(max_files=limits.images, max_fields=MOST_CLASSES + 2 * limits.images + 8)
+            kind = self.headers.get("content-type", "").partition(";")[0].strip().lower()
+            if kind != "multipart/form-data":
+                raise Problem(415, "no_form", "send a form with files (multipart/form-data), such as: "
+                                              "curl -F image=@street.jpg")
+            return super().form(max_files=limits.images + 1, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD)
 
     class Route(APIRoute):
         def get_route_handler(self) -> Callable[[Request], Any]:
@@ -158,7 +185,8 @@ async def _problem(_: Request, error: Any) -> Response:
 
 async def _wrong(_: Request, error: Any) -> Response:
     """Arguments that are not in order: where, and what was expected; what came is not repeated."""
-    fields = {".".join(map(str, each["loc"][1:])) or "request": each["msg"] for each in error.errors()}
+    fields = {".".join(map(str, each["loc"][1:])) or "request": SAID.get(each["type"], each["msg"])
+              for each in error.errors()}
     return Problem(422, "wrong_argument", "; ".join(f"{name}: {said}" for name, said in fields.items()),
                    fields=fields).answer()
 

@@ -167,7 +167,8 @@ class Engine:
                 if job.tries < TRIES:
                     self._jobs.appendleft(job)
                 else:
-                    job.settle(Problem(503, "model_died", "the model's process ended twice at this image"))
+                    job.settle(Problem(503, "model_died", "the models' process ended twice at this image",
+                                       headers={"Retry-After": "5"}))
 
     def _restart(self) -> None:
         self.ready = False

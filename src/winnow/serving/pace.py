@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 SHARES = (0.02, 0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 1.0)  # few, so that batches fill
+MOST = 4.0     # times slower or quicker than measured that is believed
 FORGETS = 0.1  # weight of the last measurement in the running mean
 
 
@@ -32,9 +33,10 @@ class Pace:
         return self.correction * self._plain(rho, pixels)
 
     def seen(self, rho: float, pixels: int, milliseconds: float) -> None:
-        """An image of so many pixels took so long."""
-        ratio = milliseconds / self._plain(rho, pixels)
-        self.correction += FORGETS * (ratio - self.correction)
+        """An image of so many pixels took so long. Tiny ones do not count: their time does not go with pixels."""
+        if 2 * pixels >= self.measured.pixels:
+            ratio = min(max(milliseconds / self._plain(rho, pixels), 1 / MOST), MOST)
+            self.correction += FORGETS * (ratio - self.correction)
 
     def fitting(self, budget: float, pixels: int, shares: Sequence[float] = SHARES) -> float:
         """The largest share that is expected to take at most the budget; where none does, the smallest."""

@@ -3,17 +3,39 @@
 from __future__ import annotations
 
 import multiprocessing
-from collections.abc import Sequence
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 from ..errors import UsageError
 from .settings import Named, Settings
 from .worker import Card, Found, Refused, Work, run
 
+WAITING = "OMP_WAIT_POLICY"
 STARTING = 600.0  # seconds that loading and warming may take
 
 
 class DiedError(Exception):
     """The process ended, or was ended for taking too long, before it answered."""
+
+
+@contextmanager
+def passive_waiting() -> Iterator[None]:
+    """Processes that start in this context let their threads sleep while they wait for each other.
+
+    By default they spin, which is quicker where they have all cores to themselves. Here the server decodes pictures on
+    the same cores: a thread that spins keeps off the very one that it waits for, and an image takes several times as
+    long.
+    """
+    before = os.environ.get(WAITING)
+    os.environ.setdefault(WAITING, "passive")
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WAITING]
 
 
 class Process:
@@ -24,7 +46,8 @@ class Process:
         self.pipe, theirs = spawned.Pipe()
         self.process = spawned.Process(target=run, args=(theirs, models, device, precision), daemon=True,
                                        name="winnow-models")
-        self.process.start()
+        with passive_waiting():
+            self.process.start()
         theirs.close()  # so that the death of the process is the end of the pipe
         self.cards: list[Card] = []
 
@@ -35,7 +58,7 @@ class Process:
 
     def wait(self) -> list[Card]:
         """What is known of the models, once they are loaded and warm. UsageError where they can't be."""
-        told = self._receive(STARTING)
+        told = self._within(STARTING)
         if isinstance(told, Refused):
             raise UsageError(told.reason)
         self.cards = told
@@ -43,11 +66,8 @@ class Process:
 
     def ask(self, work: Work, seconds: float) -> list[Found] | Refused | None:
         """The answer. DiedError if there is none within so many seconds, or the process ended."""
-        try:
-            self.pipe.send(work)
-        except OSError as error:
-            raise DiedError("the model's process is gone") from error
-        return self._receive(seconds)
+        answer: list[Found] | Refused | None = self._within(seconds, work)
+        return answer
 
     def stop(self, seconds: float = 5.0) -> None:
         """Let it end by itself; end it if it does not."""
@@ -57,11 +77,15 @@ class Process:
             self.process.kill()
             self.process.join()
 
-    def _receive(self, seconds: float):  # type: ignore[no-untyped-def]
+    def _within(self, seconds: float, work: Work | None = None) -> Any:
+        """Hand work over, if any, and wait for what comes back; the process is ended when the time is over."""
+        over = threading.Timer(seconds, self.process.kill)
+        over.start()
         try:
-            if self.pipe.poll(seconds):
-                return self.pipe.recv()
+            if work is not None:
+                self.pipe.send(work)
+            return self.pipe.recv()
         except (EOFError, OSError) as error:
-            raise DiedError("the model's process ended") from error
-        self.process.kill()
-        raise DiedError(f"no answer from the model's process within {seconds:g} s")
+            raise DiedError("the models' process ended, or gave no answer in time") from error
+        finally:
+            over.cancel()

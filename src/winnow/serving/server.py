@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import uvicorn
@@ -13,7 +16,7 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from ..errors import UsageError
 from .app import create_app
 from .service import Service
-from .settings import Settings
+from .settings import Limits, Settings
 from .worker import Card
 
 
@@ -24,29 +27,71 @@ def run(settings: Settings, announce: Callable[[Settings, list[Card]], None]) ->
     try:
         service.start()
         announce(settings, list(service.cards.values()))
-        uvicorn.Server(configuration(service)).run(sockets=[listener])
+        with ended_by_signals():
+            uvicorn.Server(configuration(service)).run(sockets=[listener])
     finally:
         service.stop()
         listener.close()
 
 
+@contextmanager
+def ended_by_signals() -> Iterator[None]:
+    """Ctrl-C and SIGTERM are how a server ends, no accidents: uvicorn hears them first and passes them on when done."""
+    before = {each: signal.signal(each, lambda *_: None) for each in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for each, handler in before.items():
+            signal.signal(each, handler)
+
+
 def configuration(service: Service) -> uvicorn.Config:
     """How uvicorn runs a service."""
-    return uvicorn.Config(create_app(service), http=patient(service.settings.limits.silence_seconds), ws="none",
-                          log_config=None, access_log=False, server_header=False, proxy_headers=False,
-                          timeout_keep_alive=15, h11_max_incomplete_event_size=2**15)
+    limits = service.settings.limits
+    longest = limits.upload_seconds + limits.seconds + limits.reading_seconds
+    return uvicorn.Config(create_app(service), http=patient(limits), ws="none", log_config=None, access_log=False,
+                          server_header=False, proxy_headers=False, timeout_keep_alive=15,
+                          limit_concurrency=limits.connections, timeout_graceful_shutdown=math.ceil(longest),
+                          h11_max_incomplete_event_size=2**15)
 
 
-def patient(seconds: float) -> type[H11Protocol]:
-    """HTTP whose connections are closed when the headers of a first request are not there in time."""
+def patient(limits: Limits) -> type[H11Protocol]:
+    """HTTP whose connections end when a request's headers do not come in time, or nobody takes the answer."""
     class Patient(H11Protocol):
+        silence: asyncio.TimerHandle | None = None
+        unread: asyncio.TimerHandle | None = None
+
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
-            self.loop.call_later(seconds, self._close_if_silent)
+            transport.set_write_buffer_limits(0)  # so that writing pauses whenever the client does not read
+            self._expect_headers()
 
-        def _close_if_silent(self) -> None:
-            if self.cycle is None and not self.transport.is_closing():
-                self.transport.close()
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            self._expect_headers()
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self.unread = self.loop.call_later(limits.reading_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            if self.unread:
+                self.unread.cancel()
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            super().connection_lost(exc)
+            for timer in filter(None, (self.silence, self.unread)):
+                timer.cancel()
+
+        def _expect_headers(self) -> None:
+            """From the first byte on, or none: what drips does not move the end."""
+            at_work = self.cycle is not None and not self.cycle.response_complete
+            if at_work and self.silence:
+                self.silence.cancel()
+                self.silence = None
+            elif not at_work and not self.silence:
+                self.silence = self.loop.call_later(limits.silence_seconds, self.transport.close)
 
     return Patient
 

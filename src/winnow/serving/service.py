@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from ..data.transforms import prepare
 from ..errors import near
 from .engine import Engine, Job
-from .fetching import Fetcher
+from .fetching import Fetcher, Room
 from .metrics import Metrics
 from .pace import Pace
 from .problems import Problem, gone, late
@@ -52,7 +52,7 @@ class Service:
     def __init__(self, settings: Settings, start: Callable[[], Process] | None = None):
         self.settings, self.metrics = settings, Metrics()
         self.engine = Engine(start or (lambda: Process.of(settings)), settings.limits, self.metrics)
-        self.fetcher = Fetcher(settings.limits.upload)
+        self.fetcher = Fetcher()
         self._decoders = ThreadPoolExecutor(DECODERS, "winnow-decode")
         self._fetchers = ThreadPoolExecutor(FETCHERS, "winnow-fetch")
         self.cards: dict[str, Card] = {}
@@ -102,7 +102,8 @@ class Service:
 
     async def _detect(self, asked: Asked, uploads: Sequence[tuple[str, bytes]], addresses: Sequence[str]) -> Detected:
         loop = asyncio.get_running_loop()
-        fetched = await asyncio.gather(*(loop.run_in_executor(self._fetchers, self.fetcher.fetch, each)
+        room = Room(self.settings.limits.upload)
+        fetched = await asyncio.gather(*(loop.run_in_executor(self._fetchers, self.fetcher.fetch, each, room)
                                          for each in addresses))
         named = [*uploads, *((f"url {i}", data) for i, data in enumerate(fetched))]
         prepared = await asyncio.gather(*(loop.run_in_executor(self._decoders, self._prepare, asked.card, *each)
@@ -120,7 +121,7 @@ class Service:
 
     def _prepare(self, card: Card, name: str, data: bytes) -> Prepared:
         began = time.perf_counter()
-        image = picture(data, name, self.settings.limits.pixels)
+        image = picture(data, name, self.settings.limits.pixels, card.takes)
         pixels = prepare(image, card.size, card.longest).numpy()
         return Prepared(name, pixels, (image.height, image.width), 1000 * (time.perf_counter() - began))
 

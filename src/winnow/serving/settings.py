@@ -8,7 +8,7 @@ from pathlib import Path
 from ..errors import UsageError
 
 MIB = 2**20
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+LOOPBACK = ("127.0.0.1", "localhost", "[::1]", "::1")
 
 
 @dataclass(frozen=True)
@@ -18,11 +18,16 @@ class Limits:
     upload: int = 20 * MIB          # bytes of a request
     pixels: int = 50_000_000        # of an image
     images: int = 16                # of a request
-    waiting: int = 64               # images before the model, and requests in the house; then 429
+    house: int = 512 * MIB          # bytes of all requests together; then 429
+    waiting: int = 64               # images before the model, and requests that are worked on; then 429
     batch: int = 8                  # images that pass the network together
     seconds: float = 30.0           # for an answer, once everything has arrived
     upload_seconds: float = 30.0    # for everything to arrive
+    slowest: int = 16 * 1024        # bytes a second of an upload,
+    patience_seconds: float = 5.0   # after so many seconds
     silence_seconds: float = 10.0   # for the first line and the headers of a request
+    reading_seconds: float = 30.0   # for a client to take its answer
+    connections: int = 1000         # at once
 
 
 @dataclass(frozen=True)
@@ -50,14 +55,13 @@ class Settings:
 
     @property
     def answers_to(self) -> tuple[str, ...]:
-        """The names in `Host` that are answered; empty where any is.
+        """The names in `Host` that are answered; empty where any address is, and no name but this machine's own.
 
-        A server that listens on this machine only has no other names. So a page of a stranger, whose name was pointed
-        at 127.0.0.1, can't ask it.
+        So a page of a stranger, whose name was pointed at this server, can't ask it.
         """
         if self.hosts:
             return self.hosts
-        return LOOPBACK if self.host in ("127.0.0.1", "localhost", "::1") else ()
+        return LOOPBACK if self.host in LOOPBACK else ()
 
 
 def named(sources: tuple[str, ...]) -> tuple[Named, ...]:

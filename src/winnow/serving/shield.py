@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import ipaddress
 from collections.abc import Sequence
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .problems import Problem
+from .settings import LOOPBACK
 
 HEADERS = {
     "Content-Security-Policy":
@@ -29,19 +30,14 @@ HEADERS = {
 GUARDED = ("/v1/", "/metrics")  # what a key is asked for; the page itself and the health of the server are open
 
 
-class Shield:
-    """Checks the host, the origin and the key of each request, and gives each answer its headers."""
+class Dress:
+    """Gives each answer its headers."""
 
-    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], api_key: str | None):
-        self.app, self.hosts, self.origins = app, frozenset(hosts), frozenset(origins)
-        self.key = None if api_key is None else _digest(api_key)
+    def __init__(self, app: ASGIApp):
+        self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, or hand it on."""
-        if scope["type"] != "http":
-            await self.app(scope, receive, send)
-            return
-
+        """Hand a request on."""
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
@@ -50,24 +46,42 @@ class Shield:
                 headers.setdefault("Cache-Control", "no-store")
             await send(message)
 
-        try:
-            self._check(scope, Headers(scope=scope))
-        except Problem as problem:
-            await problem.answer()(scope, receive, dressed)
-            return
         await self.app(scope, receive, dressed)
+
+
+class Shield:
+    """Checks the host, the origin and the key of each request. A Problem says what is wrong."""
+
+    def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], api_key: str | None):
+        self.app, self.hosts, self.origins = app, frozenset(hosts), frozenset(origins)
+        self.key = None if api_key is None else _digest(api_key)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on a request that may be asked."""
+        if scope["type"] == "http":
+            self._check(scope, Headers(scope=scope))
+        await self.app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
         host = headers.get("host", "")
-        if self.hosts and _name(host) not in self.hosts:
-            raise Problem(421, "wrong_host", "this server does not answer to that name")
+        if not self._answers_to(_name(host)):
+            raise Problem(421, "wrong_host", "this server does not answer to that name; --allow-host adds one")
+        guarded = scope["path"].startswith(GUARDED)
         origin = headers.get("origin")
-        if origin is not None and origin not in self.origins and urlsplit(origin).netloc != host:
+        if origin is None:  # such as a picture on a page
+            foreign = guarded and headers.get("sec-fetch-site") == "cross-site"
+        else:
+            foreign = origin not in self.origins and origin.partition("://")[2] != host
+        if foreign:
             raise Problem(403, "wrong_origin", "pages of other sites may not ask this server")
         asks_first = scope["method"] == "OPTIONS"  # a browser's question before the request carries no key
-        if self.key and not asks_first and scope["path"].startswith(GUARDED) and not self._opens(headers):
+        if self.key and not asks_first and guarded and not self._opens(headers):
             raise Problem(401, "key_needed", "this server asks for a key: Authorization: Bearer KEY",
                           headers={"WWW-Authenticate": "Bearer"})
+
+    def _answers_to(self, name: str) -> bool:
+        """One of the server's names; where it was given none, any address: only a name can be pointed elsewhere."""
+        return name in self.hosts if self.hosts else name in LOOPBACK or _is_address(name)
 
     def _opens(self, headers: Headers) -> bool:
         """Whether the key is the right one; how long that takes does not depend on what came."""
@@ -84,3 +98,11 @@ def _name(host: str) -> str:
     if host.startswith("["):
         return host.partition("]")[0] + "]"
     return host.partition(":")[0].lower()
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
 
 from PIL import Image
 
@@ -13,6 +14,7 @@ from .problems import Problem
 SIGNATURES = {  # how files of the formats begin that a service takes: what cameras, screens and browsers write
     "JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "GIF": (b"GIF87a", b"GIF89a"), "BMP": (b"BM",),
 }
+MARKERS = {b"\xff\xda": 100, b"\xff\xe1": 500}  # scans and notes, each of which costs a decoder time: at most so many
 
 
 def format_of(data: bytes) -> str | None:
@@ -25,11 +27,18 @@ def format_of(data: bytes) -> str | None:
     return "AVIF" if data[4:12] in (b"ftypavif", b"ftypavis") else None
 
 
-def picture(data: bytes, name: str, largest: int) -> Image.Image:
+def picture(data: bytes, name: str, largest: int, fits: Callable[[int, int], bool] = lambda *_: True) -> Image.Image:
     """An upload in RGB as displayed.
 
+    Args:
+        data: the file.
+        name: of the picture in errors.
+        largest: most pixels.
+        fits: whether the network takes a picture of that height and width, in any order.
+
     Raises:
-        Problem: 400 for nothing at all, 413 for too many pixels, 415 for another format, 422 for damage.
+        Problem: 400 for nothing at all, 413 for too many pixels, 415 for another format, 422 for damage, or for a form
+            that the network does not take.
 
     """
     if not data:
@@ -38,18 +47,25 @@ def picture(data: bytes, name: str, largest: int) -> Image.Image:
     if kind is None:
         raise Problem(415, "unknown_format", f"{name} is no image of a format that is taken: "
                                              f"{', '.join(SIGNATURES)}, WEBP, AVIF")
+    if kind == "JPEG" and any(data.count(marker) > most for marker, most in MARKERS.items()):
+        raise Problem(422, "odd_image", f"{name} has more scans or notes than a picture needs; save it anew")
     stream = io.BytesIO(data)
-    stream.name = name  # errors name it
     try:
         with Image.open(stream, formats=[kind]) as image:
-            pixels = image.width * image.height
+            width, height = image.size
     except Image.DecompressionBombError:
-        pixels = largest + 1
+        width = height = largest + 1
     except Exception as error:  # a decoder given a stranger's bytes may raise anything
-        raise Problem(422, "damaged_image", f"{name}: the image is damaged or cut off") from error
-    if pixels > largest:
+        raise _damaged(name) from error
+    if width * height > largest:
         raise Problem(413, "too_many_pixels", f"{name} has more than {largest:,} pixels; make it smaller")
+    if not fits(height, width):
+        raise Problem(422, "too_narrow", f"{name} is too long and narrow for this model; cut it into pieces")
     try:
         return read_image(stream)
     except DataError as error:
-        raise Problem(422, "damaged_image", str(error)) from error
+        raise _damaged(name) from error
+
+
+def _damaged(name: str) -> Problem:
+    return Problem(422, "damaged_image", f"{name}: the image is damaged or cut off")
