@@ -19,6 +19,7 @@ from typer.core import TyperGroup
 from . import __version__
 from .errors import DataError, UsageError, WinnowError
 from .progress import console
+from .signals import heard, preparing
 
 
 class Verbs(TyperGroup):
@@ -52,17 +53,20 @@ def root(debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks. M
 
 
 @app.command()
+@heard()
 def demo(out: Annotated[Path, typer.Option(help="Run folder; an older demo there is replaced.")] = Path("runs/demo"),
          rho: Rho = None,
          epochs: Annotated[int | None, typer.Option(min=1)] = None,
          seed: Annotated[int, typer.Option(min=0, help="Of the pictures and of the training.")] = 0) -> None:
     """Learn to find shapes among straw, from nothing, and draw what was learned."""
-    from .demo import run_demo  # noqa: PLC0415  (torch takes seconds to import; --help should not)
+    with preparing():
+        from .demo import run_demo  # noqa: PLC0415  (torch takes seconds to import; --help should not)
 
     run_demo(out, rho=rho, epochs=epochs, seed=seed)
 
 
 @app.command()
+@heard()
 def train(data: Data,
           model: Annotated[str, typer.Option("--model", "-m", help="Name of a model.")] = "sparse-detr-tiny",
           rho: Rho = None,
@@ -76,12 +80,13 @@ def train(data: Data,
           strict: Strict = False,
           set_: Set = None) -> None:
     """Train a model on a folder of images and boxes."""
-    from . import processes  # noqa: PLC0415
-    from .training.loop import train as run  # noqa: PLC0415
-    from .training.request import free_folder, run_config  # noqa: PLC0415
-
     if resume and out is None:
         raise UsageError("--resume needs --out, the run folder to go on with")
+    with preparing():
+        from . import processes  # noqa: PLC0415
+        from .training.loop import train as run  # noqa: PLC0415
+        from .training.request import free_folder, run_config  # noqa: PLC0415
+
     folder = out or free_folder(Path("runs"), f"{model}-{data.resolve().name}")
     changes = {"rho": rho, "epochs": epochs, "batch_size": batch_size, "size": size}
     if size is not None:

@@ -54,7 +54,7 @@ def test_a_run_leaves_config_metrics_weights_state_and_page(configure, capsys):
     drawn = sorted(json.loads(folder.evaluation_path.read_text())["pictures"], key=lambda each: each["file"])
     (events,) = (folder.root / "tensorboard").iterdir()
     assert sorted(str(path.relative_to(folder.root)) for path in folder.root.rglob("*.*") if path != events) == [
-        "config.json", "evaluation.json", "metrics.jsonl", *(f"pictures/{each['file']}" for each in drawn),
+        ".lock", "config.json", "evaluation.json", "metrics.jsonl", *(f"pictures/{each['file']}" for each in drawn),
         "report.html", "state-previous.pt", "state.pt", "told.json", "weights/best.safetensors",
         "weights/last.safetensors"]
     assert folder.config() == config

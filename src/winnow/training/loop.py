@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import partial
 from typing import Any
 
@@ -14,6 +14,7 @@ from ..evaluation.validate import Evaluation, validate
 from ..interface import BaseDetector
 from ..losses import Losses
 from ..progress import Progress, clock, console
+from ..signals import preparing
 from ..structures import Batch, Output, Target
 from .freezing import still
 from .meter import Meter, shown
@@ -29,8 +30,10 @@ from .watch import Watch
 
 def train(config: RunConfig, *, resume: bool = False, title: str | None = None) -> RunFolder:
     """Run a recipe to its end, or go on with a run that was stopped; then write its page, under a title."""
-    trainer = set_up(config, resume=resume)
-    with resumable(trainer), Stopping(trainer.accelerator) as stopping, Watch(trainer, title) as watch:
+    with preparing():
+        trainer = set_up(config, resume=resume)
+    with (closing(trainer.folder.lock), resumable(trainer), Stopping(trainer.accelerator) as stopping,
+          Watch(trainer, title) as watch):
         with stopping.at_once():
             watch.catch_up(partial(evaluate, trainer))
         learn(trainer, stopping, watch)

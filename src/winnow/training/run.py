@@ -9,6 +9,7 @@
     pictures/                the worst and the best images, kept tokens
     tensorboard/             the same numbers and pictures for TensorBoard
     told.json                how many epochs TensorBoard and its like know
+    .lock                    who writes here, while someone does
     report.html              all of it to look at
 
 The state is the truth; metrics and weights follow from it, and are written again when a run goes on.
@@ -29,6 +30,7 @@ from ..errors import UsageError
 from ..files import as_json, check_free, remove_unfinished, replace_file
 from ..progress import console
 from .engine import Engine
+from .lock import Lock
 from .recipes import Recipe
 
 
@@ -67,7 +69,7 @@ class RunFolder:
     """The files of one run."""
 
     def __init__(self, root: Path):
-        self.root = root
+        self.root, self.lock = root, Lock(root)
         self.config_path, self.metrics_path, self.state_path, self.previous_path = (
             root / name for name in ("config.json", "metrics.jsonl", "state.pt", "state-previous.pt"))
         self.best, self.last = (root / "weights" / f"{name}.safetensors" for name in ("best", "last"))
@@ -82,8 +84,9 @@ class RunFolder:
             raise UsageError(f"{self.root} holds a run already; go on with it by --resume, or choose another --out")
 
     def start(self, config: RunConfig) -> None:
-        """Write the config into a new folder; a folder that holds a run already is refused."""
+        """Write the config into a new folder, and lock it; a folder that holds a run already is refused."""
         self.check_free()
+        self.lock.take()
         self.told_path.unlink(missing_ok=True)  # of a run whose config was taken away
         replace_file(self.config_path, lambda path: path.write_text(json.dumps(config.as_dict(), indent=2)))
 

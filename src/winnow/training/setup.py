@@ -38,52 +38,69 @@ from .trainer import Trainer
 
 
 def set_up(config: RunConfig, *, resume: bool = False) -> Trainer:
-    """Everything the loop needs, in a new run folder or from one that was stopped."""
+    """Everything the loop needs, in a new run folder or from one that was stopped; the folder is locked."""
     folder = RunFolder(Path(config.out))
     if resume:
         config = replace(folder.config(), data=config.data, out=config.out, workers=config.workers)
     else:
         folder.check_free()
-    begun = resume and folder.begun()
-    recipe = config.recipe
-    accelerator = make_accelerator(recipe)
+    accelerator = make_accelerator(config.recipe)
     console.quiet = not accelerator.is_main_process
-    seed_all(recipe)
-    data = find_data(Path(config.data))
-    console.print(data.describe(), markup=False)
-    source = data.split("train")
-    train_set = CocoData(source.annotations, source.images, training(recipe.size, recipe.longest, recipe.augmentation),
-                         train=True, strict=config.strict)
-    name, source = data.held_out()
-    console.print(f"evaluating on the split {name}" if source != data.split("train") else
-                  "there is no held-out split: evaluating on the images that it trains on", markup=False)
-    val_set = CocoData(source.annotations, source.images, evaluation(recipe.size, recipe.longest),
-                       categories=train_set.categories, strict=config.strict)
-    for each in (train_set, val_set):
-        tell_problems(each)
-    batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
-                     rank=accelerator.process_index, world=accelerator.num_processes)
-    detector = models.build(config.paper, config.settings | {"classes": len(train_set.categories)})
-    if not begun:
-        for note in start_weights(detector, config, train_set.categories):
-            console.print(note, markup=False)
-    for note in freeze(detector, recipe.frozen):
-        console.print(note, markup=False)
-    average = make_average(detector, recipe)
-    undivided = copy.deepcopy(detector).to(accelerator.device) if config.engine.shard else None
-    model = spread(detector, average, config.engine, accelerator)
-    optimizer = accelerator.prepare(make_optimizer(detector, recipe))
-    schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
-    trainer = Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, undivided, batches,
-                      train_set, val_set)
-    tell(trainer)
     if resume and accelerator.is_main_process:
+        folder.lock.take()
         folder.remove_unfinished()
+    begun = resume and folder.begun()
+    seed_all(config.recipe)
+    train_set, val_set = open_data(config)
+    detector = start(config, train_set.categories, fresh=not begun)
+    trainer = assemble(config, folder, accelerator, detector, train_set, val_set)
+    tell(trainer)
     if begun:
         go_on(trainer)
     elif accelerator.is_main_process and not resume:
         folder.start(config)
     return trainer
+
+
+def open_data(config: RunConfig) -> tuple[CocoData, CocoData]:
+    """The split to train on and the one to evaluate on; what was found is said, with what of it can't be used."""
+    recipe, data = config.recipe, find_data(Path(config.data))
+    console.print(data.describe(), markup=False)
+    learned = data.split("train")
+    name, held_out = data.held_out()
+    train_set = CocoData(learned.annotations, learned.images,
+                         training(recipe.size, recipe.longest, recipe.augmentation), train=True, strict=config.strict)
+    console.print(f"evaluating on the split {name}" if held_out != learned else
+                  "there is no held-out split: evaluating on the images that it trains on", markup=False)
+    val_set = CocoData(held_out.annotations, held_out.images, evaluation(recipe.size, recipe.longest),
+                       categories=train_set.categories, strict=config.strict)
+    for each in (train_set, val_set):
+        tell_problems(each)
+    return train_set, val_set
+
+
+def start(config: RunConfig, categories: Sequence[Category], *, fresh: bool) -> BaseDetector:
+    """The detector of these categories; a fresh one, of a run without a state, has the weights that it starts from."""
+    detector = models.build(config.paper, config.settings | {"classes": len(categories)})
+    notes = start_weights(detector, config, categories) if fresh else []
+    for note in (*notes, *freeze(detector, config.recipe.frozen)):
+        console.print(note, markup=False)
+    return detector
+
+
+def assemble(config: RunConfig, folder: RunFolder, accelerator: Accelerator, detector: BaseDetector,
+             train_set: CocoData, val_set: CocoData) -> Trainer:
+    """The parts of a run around its detector and its data."""
+    recipe = config.recipe
+    batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
+                     rank=accelerator.process_index, world=accelerator.num_processes)
+    average = make_average(detector, recipe)
+    undivided = copy.deepcopy(detector).to(accelerator.device) if config.engine.shard else None
+    model = spread(detector, average, config.engine, accelerator)
+    optimizer = accelerator.prepare(make_optimizer(detector, recipe))
+    schedule = make_schedule(optimizer, recipe, math.ceil(len(batches) / recipe.accumulate))
+    return Trainer(config, folder, accelerator, detector, model, optimizer, schedule, average, undivided, batches,
+                   train_set, val_set)
 
 
 def make_accelerator(recipe: Recipe) -> Accelerator:

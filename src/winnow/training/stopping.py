@@ -16,8 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from ..progress import console
-
-SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
+from ..signals import SIGNALS
 
 
 class StoppedError(KeyboardInterrupt):
