@@ -88,3 +88,12 @@ def test_projections_levels_and_learned_positions_learn() -> None:
     pyramid = neck(maps(batch), batch)
     (pyramid.values * torch.randn_like(pyramid.values) + pyramid.positions.square()).sum().backward()
     assert without_gradient(neck) == []
+
+
+def test_a_norm_of_one_value_is_told_before_torch_stumbles_over_it() -> None:
+    small, narrow = batch_of((40, 60)), Neck(CHANNELS, 32, 4)
+    with pytest.raises(ValueError, match=r"the last of 4 levels is a map of 1 x 1, .+ needs two: larger images.+els=3"):
+        narrow(maps(small), small)
+    for batch, neck in ((small, Neck(CHANNELS, 64, 4)), (batch_of((40, 60), (40, 60)), narrow),
+                        (batch_of((40, 70)), narrow), (small, Neck(CHANNELS, 32, 3))):
+        assert neck(maps(batch), batch).values.isfinite().all()

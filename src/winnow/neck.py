@@ -43,12 +43,24 @@ class Neck(nn.Module):
 
     def levels(self, maps: Sequence[Tensor]) -> list[Tensor]:
         """Maps (B, C_l, H_l, W_l) -> maps of all levels (B, C, H_l, W_l)."""
+        self._check(maps[-1])
         levels = [project(x) for project, x in zip(self.project, maps, strict=True)]
         x = maps[-1]  # the first further level strides the raw map, the next ones what came before
         for shrink in self.shrink:
             x = shrink(x)
             levels.append(x)
         return levels
+
+    def _check(self, last: Tensor) -> None:
+        """ValueError where a norm on the coarsest level would be of one value, for which it is not defined."""
+        images, _, height, width = last.shape
+        for _ in self.shrink:
+            height, width = (height + 1) // 2, (width + 1) // 2
+        count, channels = self.level.shape
+        if images * height * width * channels == GROUPS:
+            raise ValueError(f"the last of {count} levels is a map of 1 x 1, and at a width of {channels} each norm "
+                             f"there is of one value; it needs two: larger images (--size), fewer levels (--set "
+                             f"levels={count - 1}), a larger width, or in training two images a step (--batch-size)")
 
     def places(self, outside: Sequence[Tensor]) -> list[Tensor]:
         """The padding (B, H, W) of each level -> its positions (B, H, W, C)."""

@@ -216,7 +216,7 @@ def test_a_run_that_can_not_start_leaves_no_folder(configure, tmp_path):
 
 
 def test_images_that_the_settings_do_not_fit_are_told(configure):
-    with pytest.raises(UsageError, match=r"learned positions know maps of up to 50x50 tokens, got"):
+    with pytest.raises(UsageError, match=r"batch of 2 images, together \d+ x \d+: learned positions know maps"):
         train(configure("positions=learned", "size=280", "longest=420"))
 
 

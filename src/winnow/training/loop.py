@@ -13,7 +13,7 @@ from ..errors import UsageError
 from ..evaluation.validate import Evaluation, validate
 from ..interface import BaseDetector
 from ..losses import Losses
-from ..progress import Progress, clock, console
+from ..progress import Progress, clock, console, counted
 from ..signals import preparing
 from ..structures import Batch, Output, Target
 from .freezing import still
@@ -93,7 +93,9 @@ def forward(trainer: Trainer, batch: Batch, wanted: Sequence[Target]) -> Output:
         with trainer.accelerator.autocast():
             output: Output = trainer.model(batch.to(trainer.accelerator.device), wanted)
     except ValueError as error:  # such as more tokens than learned positions
-        raise UsageError(str(error)) from error
+        height, width = batch.images.shape[2:]
+        raise UsageError(f"this model does not take a batch of {counted(len(batch.sizes), 'image')}, together "
+                         f"{height} x {width}: {error}") from error
     return output
 
 

@@ -40,42 +40,53 @@ def run_config(data: str, model: str, *, out: str, init: str | None = None, work
     named = models.find(model)
     if init and not Path(init).exists():
         cache.check(init)
-    paper = get_type_hints(getattr(papers, named.paper))
-    parts = {key: name for name, keys in PARTS.items() if name in paper for key in keys}
-    paper |= dict.fromkeys(PARTS.keys() & paper.keys(), dict | None)
-    paper.pop("return")
-    settings: dict[str, Any] = dict(named.settings)
-    recipe: dict[str, Any] = {}
-    engine: dict[str, Any] = {}
     values = {key: value for key, value in (changes or {}).items() if value is not None}
     values |= {_without_owner(key): value for key, value in parse(assignments).items()}
     start = _recipe(values.pop("recipe", named.recipe))
     track = check_trackers(values.pop("track", RunConfig.track))
+    asked = _Asked(model, named.paper, named.settings)
     for key in sorted(values, key=lambda each: each not in WHOLES):  # these first, so that their own keys stay
-        value = values[key]
+        asked.take(key, values[key])
+    return RunConfig(data=data, model=model, paper=named.paper, settings=asked.settings, out=out,
+                     recipe=replace(start, **asked.recipe), init=init, workers=workers, strict=strict,
+                     engine=Engine(**asked.engine), track=track)
+
+
+class _Asked:
+    """Settings of a model and values of its run as they are asked for, key by key, each to whom it belongs."""
+
+    def __init__(self, model: str, paper: str, settings: Mapping[str, Any]):
+        self.model, self.paper = model, paper
+        self.settings: dict[str, Any] = dict(settings)
+        self.recipe: dict[str, Any] = {}
+        self.engine: dict[str, Any] = {}
+        own = get_type_hints(getattr(papers, paper))
+        self.parts = {key: name for name, keys in PARTS.items() if name in own for key in keys}
+        self.own = own | dict.fromkeys(PARTS.keys() & own.keys(), dict | None)
+        self.own.pop("return")
+
+    def take(self, key: str, value: Any) -> None:
+        """Set one of them. Raises UsageError for a key that nobody has, and for a value of another type."""
         if key == "classes":
             raise UsageError("the number of classes is the data's; leave it out")
         if key in RECIPE:
-            recipe[key] = _as(RECIPE[key], key, value)
+            self.recipe[key] = _as(RECIPE[key], key, value)
         elif key in ENGINE:
-            engine[key] = _as(ENGINE[key], key, value)
-        elif key in parts:
-            name = parts[key]
-            whole = asdict(models.described(named.paper, name, settings.get(name) or {}))
-            settings[name] = whole | {key: _as(PARTS[name][key], key, value)}
+            self.engine[key] = _as(ENGINE[key], key, value)
+        elif key in self.parts:
+            name = self.parts[key]
+            whole = asdict(models.described(self.paper, name, self.settings.get(name) or {}))
+            self.settings[name] = whole | {key: _as(PARTS[name][key], key, value)}
         elif key in BACKBONE:
-            changed = asdict(models.backbone(settings)) | {key: _as(BACKBONE[key], key, value)}
-            settings["backbone"] = _backbone(changed)
+            changed = asdict(models.backbone(self.settings)) | {key: _as(BACKBONE[key], key, value)}
+            self.settings["backbone"] = _backbone(changed)
         elif key == "backbone":
-            settings[key] = _backbone(_as(str | dict, key, value))
-        elif key in paper:
-            settings[key] = _as(paper[key], key, value)
+            self.settings[key] = _backbone(_as(str | dict, key, value))
+        elif key in self.own:
+            self.settings[key] = _as(self.own[key], key, value)
         else:
-            known = {*RECIPE, *ENGINE, *parts, *BACKBONE, *paper, "track"} - {"classes"}
-            raise UsageError(f"{model} has no setting {key!r}; {near(key, known)}")
-    return RunConfig(data=data, model=model, paper=named.paper, settings=settings, out=out,
-                     recipe=replace(start, **recipe), init=init, workers=workers, strict=strict,
-                     engine=Engine(**engine), track=track)
+            known = {*RECIPE, *ENGINE, *self.parts, *BACKBONE, *self.own, "track"} - {"classes"}
+            raise UsageError(f"{self.model} has no setting {key!r}; {near(key, known)}")
 
 
 def typed(config: RunConfig) -> str:

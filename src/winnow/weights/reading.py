@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import pickle
+import re
+import zipfile
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from torch import Tensor
 from ..data.categories import Category
 from ..errors import UsageError, few
 
+ZIP, TEXT = b"PK\x03\x04", bytes([*b"\t\r\n", *range(32, 127)])
 WRAPPERS = ("model", "state_dict", "model_state_dict")
 
 
@@ -53,15 +55,29 @@ def read_file(path: Path) -> dict[str, Any]:
             return dict(load_file(path))
         with torch.serialization.safe_globals([argparse.Namespace, Counter]):
             stored = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).partition("\n")[0]
-        raise UsageError(f"{path} is not read: it is broken, or holds more than tensors and plain values ({reason})"
-                         ) from error
-    except Exception as error:  # what is no weights file fails in many ways
-        raise UsageError(f"{path} can't be read as weights: {str(error).partition(chr(10))[0]}") from error
+    except Exception as error:  # what is no weights file fails in many ways, and torch's words are about its own
+        raise UsageError(f"{path} can't be read as weights: {_why(path, error)}") from error
     if not isinstance(stored, Mapping):
         raise UsageError(f"{path} holds a {type(stored).__name__}, expected a dictionary of weights")
     return dict(stored)
+
+
+def _why(path: Path, error: Exception) -> str:
+    """What is wrong with a file, from its own bytes where they tell."""
+    with path.open("rb") as file:
+        start = file.read(60)
+    if not start:
+        return "it is empty"
+    if all(byte in TEXT for byte in start):
+        line = start.decode().splitlines()[0]
+        return f"it is text, and begins with {line!r}: a web page, or a pointer to the file?"
+    if path.suffix == ".safetensors":
+        return f"it is not a whole .safetensors file ({error}); was it cut short?"
+    if start.startswith(ZIP) and not zipfile.is_zipfile(path):
+        return "it is not whole; fetch or copy it again"
+    if forbidden := re.search(r"GLOBAL ([\w.]+)", str(error)):
+        return f"it holds more than tensors and plain values ({forbidden[1]}), and nothing in a file is executed"
+    return "it is broken, or no file of PyTorch"
 
 
 def bare(path: Path, weights: Mapping[str, Any]) -> dict[str, Tensor]:
