@@ -40,6 +40,7 @@ from winnow.weights import checkpoints
 PAGE = Path(__file__).parents[1] / "docs" / "evidence" / "serving.md"
 CLIENTS, SEED = 64, 0
 LOST = "no answer"  # a request that was sent and got nothing back
+REFUSED = "not connected"  # nobody listens any more
 
 
 @dataclass
@@ -69,9 +70,10 @@ class Server:
     port: int
 
     def worker(self) -> int:
-        """The id of the process that holds the models: the largest child."""
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        return max(map(int, children), key=resident)
+        """The id of the process that holds the models: the largest child, whichever thread started it."""
+        threads = Path(f"/proc/{self.process.pid}/task").iterdir()
+        children = [int(each) for thread in threads for each in (thread / "children").read_text().split()]
+        return max(children, key=resident)
 
     def memory(self) -> float:
         """MB of the server and the process of its models."""
@@ -98,7 +100,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="run folder or checkpoint; by default random weights of sparse-detr-tiny")
     parser.add_argument("--seconds", type=int, default=120, help="of the long run")
-    parser.add_argument("--rounds", type=int, default=2, help="of batches against one by one")
+    parser.add_argument("--rounds", type=int, default=3, help="of batches against one by one")
     args = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         model = args.model or str(random_weights(Path(folder) / "sparse-detr-tiny.safetensors"))
@@ -113,14 +115,14 @@ def main() -> None:
             killed = asyncio.run(load(server, request, 16, 25, killing(server, 3)))
             deaths = server.metric("winnow_worker_deaths_total")
             report(f"killed: {killed.statuses}, {deaths} deaths")
+            end = asyncio.run(shutdown(server, request))
+            report(f"shutdown: {end}")
         with serving(model, "--queue", "16") as server:
             crowd = asyncio.run(load(server, request, CLIENTS, 8))
             report(f"short queue: {crowd.statuses}")
-            ended, code, took = asyncio.run(shutdown(server, request, 16))
-            report(f"shutdown: {ended}, exit code {code}")
     command = f"python -m evidence.serving{' --model MODEL' if args.model else ''} --seconds {args.seconds}"
-    PAGE.write_text(page(command, bool(args.model), ratios, long, sizes, rude, killed, deaths, crowd,
-                         (ended, code, took)), encoding="utf-8")
+    PAGE.write_text(page(command, bool(args.model), ratios, long, sizes, rude, killed, deaths, crowd, end),
+                    encoding="utf-8")
     report(f"written: {PAGE}")
 
 
@@ -138,7 +140,10 @@ def batches(model: str, request: bytes, rounds: int) -> dict[str, list[float]]:
 
 async def load(server: Server, request: bytes, clients: int, seconds: float,
                beside: Callable[[], Awaitable[None]] | None = None) -> Seen:
-    """So many clients that ask again as soon as they are answered; who is told to wait waits as long."""
+    """So many clients that ask again as soon as they are answered, or after as long as they are told to wait.
+
+    Who finds nobody who listens goes away.
+    """
     seen, began = Seen(), time.monotonic()
 
     async def client() -> None:
@@ -148,6 +153,8 @@ async def load(server: Server, request: bytes, clients: int, seconds: float,
             seen.statuses[status] += 1
             if status == "200":
                 seen.seconds.append(time.monotonic() - start)
+            if status == REFUSED:
+                return
             await asyncio.sleep(wait)
 
     async def watch() -> None:
@@ -166,7 +173,7 @@ async def ask(port: int, request: bytes) -> tuple[str, float]:
     try:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
     except OSError:
-        return "not connected", 0.1
+        return REFUSED, 0.0
     try:
         writer.write(request)
         await writer.drain()
@@ -211,18 +218,17 @@ async def rudeness(server: Server, request: bytes) -> dict[str, object]:
 
     async def drip() -> str:
         reader, writer = await asyncio.open_connection("127.0.0.1", server.port)
+        answer = asyncio.create_task(reader.read(-1))
         with suppress(OSError):
             writer.write(request[:400])
-            for byte in request[400:450]:
-                await asyncio.sleep(1)
-                writer.write(bytes([byte]))
-                if reader.at_eof():
+            for byte in request[400:]:
+                if (await asyncio.wait({answer}, timeout=1))[0]:
                     break
-        answer = await reader.read(-1)
-        writer.close()
-        return answer[9:12].decode()
+                writer.write(bytes([byte]))
+            return (await answer)[9:12].decode() or LOST
+        return LOST
 
-    polite = asyncio.create_task(load(server, request, 8, 36))
+    polite = asyncio.create_task(load(server, request, 8, 15))
     dripped = asyncio.gather(*(drip() for _ in range(32)))
     await asyncio.gather(*(hang_up() for _ in range(8)))
     seen, slow = await polite, Counter(await dripped)
@@ -230,16 +236,15 @@ async def rudeness(server: Server, request: bytes) -> dict[str, object]:
             "waiting": server.metric("winnow_waiting_images"), "grown": server.memory() - before}
 
 
-async def shutdown(server: Server, request: bytes, clients: int) -> tuple[Counter[str], int, float]:
-    """SIGTERM while so many requests are being worked on."""
-    asked = [asyncio.create_task(ask(server.port, request)) for _ in range(clients)]
-    while server.metric("winnow_requests_running") < clients / 2:
-        await asyncio.sleep(0)
+async def shutdown(server: Server, request: bytes) -> tuple[Counter[str], int, float]:
+    """SIGTERM under full load: what became of every request from two seconds before on."""
+    asking = asyncio.create_task(load(server, request, CLIENTS, 8))
+    await asyncio.sleep(2)
     began = time.monotonic()
     server.process.send_signal(signal.SIGTERM)
-    answers = Counter([status for status, _ in await asyncio.gather(*asked)])
-    code = await asyncio.to_thread(server.process.wait, 30)
-    return answers, code, time.monotonic() - began
+    code = await asyncio.to_thread(server.process.wait, 60)
+    took = time.monotonic() - began
+    return (await asking).statuses, code, took
 
 
 @contextmanager
@@ -322,9 +327,11 @@ p99 of those answered {crowd.percentile(.99):.0f} ms |
 | {killings} | {shown(killed.statuses)}; slowest {max(killed.seconds):.1f} s |
 | {rude["hung up"]} clients that hang up, 32 slow uploads, 8 others | the others: {shown(polite.statuses)}, \
 p99 {polite.percentile(.99):.0f} ms; the slow: {shown(rude["slow"])}; afterwards {after} |
-| SIGTERM while requests are being worked on | {shown(end[0])}; exit code {end[1]} after {end[2]:.1f} s |
+| SIGTERM under {CLIENTS} clients, who ask on until nobody listens | {shown(end[0])}; \
+exit code {end[1]} after {end[2]:.1f} s |
 
-"{LOST}" would be a request that was sent and got nothing back: lost.
+"{LOST}" would be a request that was sent and got nothing back: lost. "{REFUSED}" is a client that came when the server
+was gone.
 
 `{command}`, {date.today()}, seed {SEED}: {machine["cpu"]}, {machine["cores"]} cores, torch {torch.__version__}.
 """

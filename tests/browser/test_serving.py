@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from winnow.serving.settings import Limits, Named, Settings
+from winnow.serving.settings import Named, Settings
 from winnow.weights import checkpoints
 
 from ..serving.conftest import Inside, checkpoint, jpeg  # noqa: F401
@@ -40,7 +40,7 @@ def address(checkpoint: Path) -> Iterator[str]:  # noqa: F811
             weight.data.fill_(0)
     eager = checkpoint.with_name("eager.safetensors")
     checkpoints.save(eager, loaded)
-    settings = Settings((Named("eager", str(eager)), Named("calm", str(checkpoint))), limits=Limits(pixels=30_000_000))
+    settings = Settings((Named("eager", str(eager)), Named("calm", str(checkpoint))))
     service = Service(settings, lambda: Inside(settings))  # type: ignore[arg-type, return-value]
     service.start()
     config = configuration(service)
@@ -199,6 +199,29 @@ def test_maps_lie_over_the_picture_level_by_level(visit, view):
     keep_screenshot(page, f"serve-{view}")
 
 
+@pytest.mark.parametrize("width", [320, 1280])
+def test_no_label_hides_another(visit, width):
+    page = visit("?threshold=0.05", width=width)
+    labels, overlaps, outside = page.evaluate("""() => {
+      const stage = document.querySelector(".stage").getBoundingClientRect();
+      const seen = [...document.querySelectorAll(".box span")]
+        .filter((each) => getComputedStyle(each).visibility === "visible")
+        .map((each) => each.getBoundingClientRect());
+      const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1
+        && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 1;
+      return [seen.length, seen.filter((each, i) => seen.slice(0, i).some((other) => meet(each, other))).length,
+        seen.filter((each) => each.left < stage.left - 1 || each.right > stage.right + 1).length];
+    }""")
+    assert 0 < labels <= page.locator(".box").count()
+    assert overlaps == outside == 0
+
+
+def test_a_threshold_that_nothing_reaches_tells_the_best(visit):
+    page = visit("?threshold=0.95")
+    assert "The best is a" in page.inner_text("#objects-note")
+    keep_screenshot(page, "serve-nothing")
+
+
 @pytest.mark.parametrize(("scheme", "light"), [("light", True), ("dark", False)])
 @pytest.mark.parametrize("width", [320, 768, 1280, 3840])
 def test_the_page_fits_every_width_in_light_and_dark(visit, scheme, light, width):
@@ -220,7 +243,7 @@ def test_a_chosen_theme_overrules_the_system_and_stays(visit):
     light = page.evaluate(ground)
     page.click("#theme")
     page.click("#theme")
-    assert page.inner_text("#theme") == "Dark"
+    assert page.inner_text("#theme") == "Colours: dark"
     assert page.evaluate(ground) != light
     page.reload()
     answered(page)
@@ -244,22 +267,35 @@ def flat(width: int, height: int) -> bytes:
     return data.getvalue()
 
 
-def test_forty_megapixels_are_refused_in_a_sentence_where_fewer_are_taken(visit):
-    page = visit()
-    give(page, flat(8000, 5000), "large.jpg")
-    page.wait_for_selector("#trouble:not([hidden])", timeout=60_000)
-    assert "30,000,000 pixels" in page.inner_text("#trouble")
-
-
-def test_twenty_four_megapixels_are_answered_in_their_own_pixels(visit):
-    page = visit()
-    give(page, flat(6000, 4000), "large.jpg")
-    page.wait_for_function("() => document.querySelector('.stage canvas').width === 1600", timeout=60_000)
-    answered(page)
+def downloaded(page: Any) -> dict[str, Any]:
     with page.expect_download() as download:
         page.click("#save-json")
-    told = json.loads(Path(download.value.path()).read_text())
-    assert (told["width"], told["height"], told["name"]) == (6000, 4000, "large.jpg")
+    return json.loads(Path(download.value.path()).read_text())
+
+
+def test_forty_megapixels_are_answered_in_their_own_pixels(visit):
+    page = visit()
+    give(page, flat(8000, 5000), "large.jpg")
+    page.wait_for_function("() => document.querySelector('.stage canvas').width === 1600", timeout=60_000)
+    answered(page)
+    told = downloaded(page)
+    assert (told["width"], told["height"], told["name"]) == (8000, 5000, "large.jpg")
+    assert page.inner_text("#told") == ""
+    keep_screenshot(page, "serve-40-megapixels")
+
+
+def test_what_is_more_than_the_server_takes_is_made_smaller_and_the_page_says_so(visit):
+    page = visit()
+    give(page, flat(8000, 7500), "larger.jpg")
+    page.wait_for_function("() => document.querySelector('#told').textContent", timeout=60_000)
+    answered(page)
+    assert "larger.jpg, 8000 × 7500, is more than this server takes" in page.inner_text("#told")
+    told = downloaded(page)
+    assert (told["width"], told["height"]) == (4096, 3840)
+    keep_screenshot(page, "serve-60-megapixels")
+    page.click("#samples button >> nth=1")
+    page.wait_for_function("() => !document.querySelector('#told').textContent")
+    answered(page)
 
 
 def test_a_picture_can_be_pasted_and_dropped(visit):

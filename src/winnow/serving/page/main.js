@@ -32,6 +32,7 @@ async function show(blob, name, number = null) {
   try {
     const next = await picture(blob, name, known.limits);
     trouble(null);
+    find("told").textContent = next.note;
     state.sample = number ?? 0;
     markSample(number);
     current = next;
@@ -118,7 +119,11 @@ function listObjects() {
     return make("li", {}, button);
   }));
   find("objects").querySelectorAll("button")[focused]?.focus();
-  find("objects-note").textContent = pane?.result && !found.length ? "Nothing scores that high." : "";
+  find("objects-title").textContent = panes.length > 1 ? `Objects of ${pane.name}` : "Objects";
+  const [best] = pane?.result?.detections ?? [];
+  find("objects-note").textContent = !pane?.result || found.length ? ""
+    : best ? `Nothing scores that high. The best is a ${best.class_name} with ${best.score.toFixed(2)}.`
+      : "Nothing was found.";
 }
 
 function showLayers() {

@@ -4,6 +4,7 @@ import * as api from "./api.js";
 import { chart } from "./bars.js";
 import { LEVELS, classColour, ink } from "./colours.js";
 import { make, percent, plural, settled } from "./dom.js";
+import { place } from "./labels.js";
 import { clear, field, paintHeat, paintKept } from "./maps.js";
 
 const WAIT = 140; // milliseconds of rest before a moved slider asks
@@ -11,6 +12,7 @@ const WAIT = 140; // milliseconds of rest before a moved slider asks
 export class Pane {
   /** `changed` hears of new settings and answers, `chose` of a clicked detection, `failed` of errors. */
   constructor(name, models, settings, { changed, chose, failed }) {
+    this.name = name;
     this.models = models;
     this.settings = settings;
     this.changed = changed;
@@ -18,7 +20,7 @@ export class Pane {
     this.failed = failed;
     this.result = null;
     this.chosen = null;
-    this.#build(name);
+    this.#build();
     this.askSoon = settled(() => this.ask(), WAIT);
     this.observer = new ResizeObserver(() => this.draw());
     this.observer.observe(this.stage);
@@ -41,7 +43,7 @@ export class Pane {
     this.photo.height = bitmap.height;
     this.photo.getContext("2d").drawImage(bitmap, 0, 0);
     this.stage.style.aspectRatio = `${bitmap.width} / ${bitmap.height}`;
-    this.stage.style.setProperty("--ratio", bitmap.width / bitmap.height);
+    this.element.style.setProperty("--ratio", bitmap.width / bitmap.height);
     this.draw();
     await this.ask();
   }
@@ -124,25 +126,26 @@ export class Pane {
 
   #drawBoxes() {
     const { width, height } = this.result ?? {};
-    const area = ({ box: [x1, y1, x2, y2] }) => (x2 - x1) * (y2 - y1);
-    const found = this.shown(this.threshold).sort((a, b) => area(b) - area(a)); // small ones lie on top
-    this.boxes.replaceChildren(...found.map((each) => {
+    const { clientWidth: across, clientHeight: down } = this.stage;
+    const found = this.shown(this.threshold).map((each) => {
       const [x1, y1, x2, y2] = each.box;
       const colour = this.colour(each);
       const label = make("span", {}, `${each.class_name} ${each.score.toFixed(2)}`);
-      const box = make("button", { type: "button", className: "box", tabIndex: -1, "aria-hidden": "true" }, label);
-      box.classList.toggle("chosen", each.index === this.chosen);
-      box.classList.toggle("aside", this.chosen !== null && each.index !== this.chosen);
-      box.classList.toggle("low", y1 < 0.06 * height);
-      box.classList.toggle("right", x1 > 0.75 * width);
-      Object.assign(box.style, { left: `${100 * x1 / width}%`, top: `${100 * y1 / height}%`,
+      const element = make("button", { type: "button", className: "box", tabIndex: -1, "aria-hidden": "true" }, label);
+      element.classList.toggle("chosen", each.index === this.chosen);
+      element.classList.toggle("aside", this.chosen !== null && each.index !== this.chosen);
+      Object.assign(element.style, { left: `${100 * x1 / width}%`, top: `${100 * y1 / height}%`,
         width: `${100 * (x2 - x1) / width}%`, height: `${100 * (y2 - y1) / height}%` });
-      box.style.setProperty("--colour", colour);
-      box.style.setProperty("--ink", ink(colour));
-      box.addEventListener("click", () => this.chose(this, each.index === this.chosen ? null : each.index));
-      return box;
-    }));
+      element.style.setProperty("--colour", colour);
+      element.style.setProperty("--ink", ink(colour));
+      element.addEventListener("click", () => this.chose(this, each.index === this.chosen ? null : each.index));
+      const corners = [x1 * across / width, y1 * down / height, x2 * across / width, y2 * down / height];
+      return { element, label, corners, area: (x2 - x1) * (y2 - y1), first: each.index === this.chosen };
+    });
+    const small = [...found].sort((a, b) => b.area - a.area); // small ones lie on top
+    this.boxes.replaceChildren(...small.map(({ element }) => element));
     this.boxes.classList.toggle("quiet", this.view !== "boxes");
+    place([...found].sort((a, b) => b.first - a.first), across, down);
   }
 
   #drawPoints(density) {
@@ -173,11 +176,12 @@ export class Pane {
     if (!this.result) return;
     const { tokens, timing_ms: timing, rho } = this.result;
     const spent = Object.values(timing.stages).reduce((sum, each) => sum + each, 0);
-    const parts = [make("strong", {}, plural(this.shown(this.threshold).length, "object"))];
+    const parts = [make("strong", {}, make("b", { className: "letter" }, this.name),
+      plural(this.shown(this.threshold).length, "object"))];
     if (tokens) parts.push(this.model.sparse
       ? `${tokens.kept.toLocaleString("en")} of ${tokens.total.toLocaleString("en")} tokens (${percent(tokens.kept / tokens.total)})`
       : `all ${tokens.total.toLocaleString("en")} tokens`);
-    parts.push(`${spent.toFixed(spent < 10 ? 1 : 0)} ms`);
+    parts.push(`${spent.toFixed(spent < 10 ? 1 : 0)} ms in the network`);
     this.summary.replaceChildren(...parts.map((each) => make("span", {}, each)));
     this.rhoShown.textContent = this.model.sparse ? percent(this.rho ?? rho) : "all tokens";
   }
@@ -187,8 +191,8 @@ export class Pane {
     if (this.result) this.bars.replaceChildren(chart(this.result, scale));
   }
 
-  #build(name) {
-    const id = name.toLowerCase();
+  #build() {
+    const id = this.name.toLowerCase();
     this.photo = make("canvas", { role: "img", "aria-label": "The picture" });
     this.map = make("canvas", { "aria-hidden": "true" });
     this.points = make("canvas", { "aria-hidden": "true" });
@@ -208,14 +212,13 @@ export class Pane {
     });
     tell();
     this.rhoShown = make("output", { for: `rho-${id}` }, percent(this.rho ?? 1));
-    this.element = make("article", { className: "pane", "aria-label": `Picture ${name}` },
-      this.stage, this.summary,
-      make("div", { className: "dials" },
+    this.element = make("article", { className: "pane", "aria-label": `Picture ${this.name}` },
+      this.stage, make("div", { className: "details" }, this.summary, make("div", { className: "dials" },
         make("div", { className: "dial", hidden: this.models.length < 2 },
           make("label", { htmlFor: select.id }, "Model"), select),
         make("div", { className: "dial wide" },
           make("label", { htmlFor: this.slider.id }, "Tokens kept, ρ"), this.rhoShown, this.slider)),
-      this.bars);
+      this.bars));
   }
 
   #set(settings) {

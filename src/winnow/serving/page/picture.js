@@ -3,26 +3,40 @@
 import { find, make } from "./dom.js";
 
 const LARGEST_SHOWN = 1600; // pixels of the longer side on the page; the server gets the file as it is
+const LARGEST_SENT = 4096;  // unless it takes less: then this, which is more than any model reads
+const FORM = 4096;          // bytes of a request around the picture
 export const SAMPLES = 6;
 
-/** A blob as a picture that can be shown. An Error tells why it can't. */
+/** A blob as a picture that can be sent and shown, made smaller where the server takes less. An Error says why not. */
 export async function picture(blob, name, limits) {
-  if (blob.size > limits.upload_bytes) {
-    throw new Error(`${name} has ${(blob.size / 2 ** 20).toFixed(1)} MiB; this server takes at most `
-      + `${(limits.upload_bytes / 2 ** 20).toFixed(0)} MiB.`);
-  }
   let whole;
   try {
     whole = await createImageBitmap(blob, { imageOrientation: "from-image" });
   } catch {
     throw new Error(`${name} can't be read as a picture. It may be damaged, or of another format.`);
   }
-  const factor = Math.min(1, LARGEST_SHOWN / Math.max(whole.width, whole.height));
-  if (factor === 1) return { blob, name, bitmap: whole };
-  const bitmap = await createImageBitmap(whole, { resizeWidth: Math.max(1, Math.round(whole.width * factor)),
-    resizeHeight: Math.max(1, Math.round(whole.height * factor)), resizeQuality: "high" });
-  whole.close();
-  return { blob, name, bitmap };
+  const { width, height } = whole;
+  const bitmap = await smaller(whole, LARGEST_SHOWN);
+  const fits = blob.size <= limits.upload_bytes - FORM && width * height <= limits.pixels;
+  const told = { blob, name, bitmap, note: "" };
+  if (!fits) {
+    const sent = await smaller(whole, Math.min(LARGEST_SENT, Math.sqrt(limits.pixels)));
+    const paper = new OffscreenCanvas(sent.width, sent.height);
+    paper.getContext("2d").drawImage(sent, 0, 0);
+    told.blob = await paper.convertToBlob({ type: "image/jpeg", quality: 0.92 });
+    told.note = `${name}, ${width} × ${height}, is more than this server takes. It was made smaller and sent as `
+      + `${sent.width} × ${sent.height}; boxes are in those pixels.`;
+  }
+  if (bitmap !== whole) whole.close();
+  return told;
+}
+
+/** A bitmap whose longer side has at most so many pixels. */
+async function smaller(bitmap, longest) {
+  const factor = Math.min(1, longest / Math.max(bitmap.width, bitmap.height));
+  const [width, height] = [bitmap.width, bitmap.height].map((side) => Math.max(1, Math.floor(side * factor)));
+  return factor === 1 ? bitmap
+    : createImageBitmap(bitmap, { resizeWidth: width, resizeHeight: height, resizeQuality: "high" });
 }
 
 export async function sample(number) {
