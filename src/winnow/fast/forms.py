@@ -13,6 +13,7 @@ from ..attention import DeformableAttention, DenseAttention, KeyAwareAttention
 from ..decoder import DecoderStack
 from ..detector import Detector
 from ..encoder import Encoder
+from ..heads import Head
 from ..mlp import FeedForward
 from ..neck import Neck
 from ..ops import backend_of
@@ -25,7 +26,7 @@ from .convolutions import Maps
 from .detector import QuickDetector, QuickRegions
 from .encoder import QuickEncoder, QuickEncoderLayer, QuickObjectness, QuickProjection, QuickSaliency
 from .places import PlacedNeck
-from .products import Conversation, QuickFeedForward
+from .products import Conversation, Product, QuickFeedForward, QuickMLP
 from .queries import QuickDecoder, QuickProposals
 
 
@@ -84,6 +85,7 @@ def _(part: SaliencyScorer, form: Form) -> QuickSaliency:
 
 @quick.register
 def _(part: ObjectnessScorer, form: Form) -> QuickObjectness:
+    _quicken(part.head)
     return QuickObjectness(part, quick(part.project, form))
 
 
@@ -94,6 +96,7 @@ def _(part: ProposalProjection, form: Form) -> QuickProjection:
 
 @quick.register
 def _(part: Proposals, form: Form) -> QuickProposals:
+    _quicken(part.head)
     return QuickProposals(part, quick(part.project, form))
 
 
@@ -102,6 +105,8 @@ def _(part: DecoderStack, form: Form) -> QuickDecoder:
     for layer in part.layers if form.reads_late else ():
         if isinstance(layer.attention, DeformableAttention):
             layer.attention = LateDeformable(layer.attention, form.precision)
+    for head in part.heads:
+        _quicken(cast(Head, head))
     return QuickDecoder(_with_quick_parts(part, form), form.precision)
 
 
@@ -133,3 +138,10 @@ def _(part: FeedForward, form: Form) -> QuickFeedForward:
 @quick.register
 def _(part: RegionDetector, form: Form) -> QuickRegions:
     return QuickRegions(part, form.precision)
+
+
+def _quicken(head: Head) -> None:
+    """Give a head quick parts, once: layers may share it. Classes and boxes stay float32."""
+    if isinstance(head.classify, nn.Linear):
+        head.add_module("classify", Product([head.classify], torch.float32))
+        head.add_module("locate", QuickMLP(head.locate))

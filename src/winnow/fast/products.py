@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..mlp import FeedForward
+from ..mlp import MLP, FeedForward
 
 ONEDNN = {dtype for dtype, able in (  # types that the fused operators of torch.compile know on this processor
     (torch.float32, lambda: True), (torch.bfloat16, torch.ops.mkldnn._is_mkldnn_bf16_supported),
@@ -39,6 +39,20 @@ class Product(nn.Module):
 def has_onednn(x: Tensor) -> bool:
     """Whether the fused operators can be called for x. Within torch.compile they need not be: it joins steps itself."""
     return x.device.type == "cpu" and x.dtype in ONEDNN and not torch.compiler.is_compiling()
+
+
+class QuickMLP(nn.Module):
+    """Linear layers with ReLU between them, in float32."""
+
+    def __init__(self, plain: MLP):
+        super().__init__()
+        self.layers = nn.ModuleList(Product([cast(nn.Linear, each)], torch.float32) for each in plain.layers)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., widths[0]) -> (..., widths[-1])."""
+        for layer in self.layers[:-1]:
+            x = layer(x, relu=True)
+        return cast(Tensor, self.layers[-1](x))
 
 
 class QuickFeedForward(nn.Module):
