@@ -188,6 +188,11 @@ def test_health_readiness_and_metrics(client, post):
     assert 'winnow_batch_images_count{model="shapes"}' in text
 
 
+def test_who_asks_for_headers_only_gets_them(client):
+    answers = [client.head(path) for path in ("/", "/healthz", "/readyz", "/page/style.css")]
+    assert [each.status_code for each in answers] == [200] * 4
+
+
 def test_strangers_paths_do_not_become_labels(client):
     client.get("/a-path-of-a-stranger")
     assert "stranger" not in client.get("/metrics").text

@@ -111,11 +111,13 @@ def _api(app: FastAPI, service: Service) -> None:
 
 
 def _state(app: FastAPI, service: Service) -> None:
+    @app.head("/healthz", include_in_schema=False)
     @app.get("/healthz")
     async def healthz() -> State:
         """The server lives."""
         return State(status="ok")
 
+    @app.head("/readyz", include_in_schema=False)
     @app.get("/readyz", responses={503: {"model": State}})
     async def readyz() -> Response:
         """The models are loaded and warm, and the worker is there."""

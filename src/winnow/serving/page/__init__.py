@@ -46,6 +46,6 @@ def sample(number: int) -> bytes:
 def _add(app: FastAPI, address: str, file: Path) -> None:
     content, kind = file.read_bytes(), KINDS[file.suffix]
 
-    @app.get(address, include_in_schema=False)
+    @app.api_route(address, methods=["GET", "HEAD"], include_in_schema=False)
     async def served() -> Response:
         return Response(content, headers={"Content-Type": kind, "Cache-Control": "no-cache"})

@@ -48,6 +48,8 @@ let asking = null;
 function askForKey() {
   asking ??= new Promise((done) => {
     const dialog = find("key-dialog");
+    find("key-note").textContent = sessionStorage.getItem(KEY) ? "That was not the key."
+      : "It is kept until this tab is closed.";
     dialog.addEventListener("close", () => {
       sessionStorage.setItem(KEY, find("key").value);
       find("key").value = "";

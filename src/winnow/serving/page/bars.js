@@ -38,4 +38,4 @@ function cells(value, most, kind) {
     make("td", { className: "track", "aria-hidden": "true" }, bar)];
 }
 
-const figure = (value) => (value >= 100 ? value.toFixed(0) : value >= 10 ? value.toFixed(1) : value.toFixed(2));
+const figure = (value) => value.toFixed(value >= 100 ? 0 : value >= 10 ? 1 : value >= 0.1 || value === 0 ? 2 : 3);

@@ -131,7 +131,7 @@ export class Pane {
       const [x1, y1, x2, y2] = each.box;
       const colour = this.colour(each);
       const label = make("span", {}, `${each.class_name} ${each.score.toFixed(2)}`);
-      const element = make("button", { type: "button", className: "box", tabIndex: -1, "aria-hidden": "true" }, label);
+      const element = make("div", { className: "box" }, label);
       element.classList.toggle("chosen", each.index === this.chosen);
       element.classList.toggle("aside", this.chosen !== null && each.index !== this.chosen);
       Object.assign(element.style, { left: `${100 * x1 / width}%`, top: `${100 * y1 / height}%`,
@@ -196,7 +196,7 @@ export class Pane {
     this.photo = make("canvas", { role: "img", "aria-label": "The picture" });
     this.map = make("canvas", { "aria-hidden": "true" });
     this.points = make("canvas", { "aria-hidden": "true" });
-    this.boxes = make("div", { className: "boxes" });
+    this.boxes = make("div", { className: "boxes", "aria-hidden": "true" }); // the list of objects says the same
     this.stage = make("div", { className: "stage" }, this.photo, this.map, this.points, this.boxes);
     this.summary = make("p", { className: "summary", "aria-live": "polite" });
     this.bars = make("div", { className: "bars" });
