@@ -19,13 +19,14 @@ from unittest.mock import patch
 
 from winnow.cli import main as command
 from winnow.progress import Progress
-from winnow.training import loop, run, state
+from winnow.training import loop, run, state, watch
 from winnow.training.run import RunFolder
+from winnow.training.trackers import Trackers
 from winnow.training.watch import Watch
 
 BACKBONE = "backbone={'name': 'resnet', 'scratch': True, 'options': {'base': 8, 'blocks': [1, 1, 1, 1]}}"
 SETTINGS = (BACKBONE, "width=32", "heads=2", "feedforward=64", "encoder_layers=2", "decoder_layers=2", "queries=16",
-            "denoising=2", "copies=1", "dropout=0.1", "size=96", "longest=160", "batch_size=2", "epochs=6",
+            "denoising=2", "copies=1", "dropout=0.1", "size=96", "longest=160", "batch_size=2", "epochs=10",
             "evaluate_every=1", "warmup=2", "accumulate=2", "augmentation=small", "save_every=0.0001")
 
 
@@ -62,8 +63,11 @@ PLACES: dict[str, tuple[Any, str, Any]] = {
     "state saved, weights not yet": (loop, "save_results", die),
     "half of last.safetensors written": (state.checkpoints, "save_file", half(state.checkpoints.save_file, 1)),
     "weights saved, metrics not yet": (RunFolder, "write_history", die),
+    "epoch saved, nothing of it shown": (Watch, "epoch", die),
+    "best weights seen, trackers not told": (Trackers, "tell", die),
+    "trackers told, not yet noted": (RunFolder, "write_told", die),
 }
-AT_EPOCH = {name for name in PLACES if "weights" in name or "last" in name}  # the others are passed at every save
+AT_SAVE = set(list(PLACES)[:3])  # passed at every save; the others once in an epoch
 
 
 def main() -> None:
@@ -92,8 +96,9 @@ def main() -> None:
 
     words = ["train", asked.data, "--out", asked.out, "--workers", asked.workers,
              *(["--resume"] if asked.resume else []), "--set", *SETTINGS]
-    with patch.object(Progress, "advance", step), patch.object(Watch, "epoch"), patch.object(Watch, "_page"):
-        command(words)  # the page is no part of it
+    with patch.object(Progress, "advance", step), patch.object(watch, "summarise"), \
+            patch.multiple(watch, draw_examples=lambda *_: [], draw_tokens=lambda *_: []):
+        command(words)  # what is drawn is no part of it
 
 
 if __name__ == "__main__":

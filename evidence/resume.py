@@ -8,6 +8,7 @@ Twenty times SIGKILL, at random moments and at each place of saving; signals; a 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import platform
 import random
@@ -27,12 +28,13 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from winnow.data.generated import Recipe, write_data
 from winnow.progress import console, counted
 from winnow.training.run import RunFolder
 
-from .interrupted import AT_EPOCH, PLACES, SETTINGS
+from .interrupted import AT_SAVE, PLACES, SETTINGS
 from .training import DOCS, ROOT
 
 KILLS, SEED = 20, 5
@@ -77,7 +79,7 @@ def finish(data: Path, folder: RunFolder, workers: int = 0) -> str:
 def kill_again_and_again(data: Path, out: Path, chance: random.Random) -> tuple[list[Row], RunFolder]:
     """The run with a SIGKILL in each of its first starts; half of them at places of saving."""
     folder, rows = RunFolder(out), []
-    places = [*PLACES, *[place for place in PLACES if place not in AT_EPOCH], None]
+    places = [*PLACES, *[place for place in PLACES if place in AT_SAVE], None]
     moments = chance.sample(places[:-1] + [None] * (KILLS - len(places) + 1), KILLS)
     for number, place in enumerate(moments, start=1):
         workers = 2 * (number % 2)
@@ -160,9 +162,19 @@ def fill_the_disk(data: Path, scratch: Path, whole: RunFolder) -> Row:
 def differences(whole: RunFolder, other: RunFolder) -> list[str]:
     """What is not bit for bit the same in two finished runs; times are not looked at."""
     found = list(unequal(whole.load_state(), other.load_state(), "state"))
+    found += unequal(shown(whole), shown(other), "shown")
     for a, b in ((whole.last, other.last), (whole.best, other.best)):
         found += unequal(load_file(a), load_file(b), a.name)
     return found + list(unequal(whole.history(), other.history(), "metrics"))
+
+
+def shown(folder: RunFolder) -> Row:
+    """What is made of a state for people: what the best weights showed, and what TensorBoard reads, epoch by epoch."""
+    events = EventAccumulator(str(folder.events), size_guidance={"scalars": 0})
+    events.Reload()
+    return {"evaluation": json.loads(folder.evaluation_path.read_text()), "told": folder.told(),
+            "tensorboard": {tag: [(each.step, each.value) for each in events.Scalars(tag)]
+                            for tag in events.Tags()["scalars"] if not tag.startswith("time/")}}
 
 
 def unequal(a: Any, b: Any, where: str) -> Iterator[str]:
@@ -197,11 +209,11 @@ The run is `winnow train` on 32 pictures of 160 x 96 with a tiny ResNet and
 
     --set {settings}
 
-that is 6 epochs of 16 steps, an update every second step, and a state after every update.
+that is 10 epochs of 16 steps, an update every second step, and a state after every update.
 
 It is compared with a run that was never stopped: all of `state.pt` (weights that learn, their average, optimizer,
-schedule, random numbers, place, losses so far, metrics), `last.safetensors`, `best.safetensors`, `metrics.jsonl`. Only
-times may differ.
+schedule, random numbers, place, losses so far, metrics), `last.safetensors`, `best.safetensors`, `metrics.jsonl`,
+`evaluation.json`, and what TensorBoard reads, each epoch once. Only times may differ.
 
 ## SIGKILL, {len(kills)} times
 
