@@ -167,3 +167,33 @@ def test_training_may_start_in_the_middle_of_an_epoch_and_reads_only_the_rest():
         list(batches)
         assert len(whole) == 3 and data.read == whole[2:]
         assert len(batches) == 3  # of the whole epoch
+
+
+SHAPES = torch.tensor([0.5, 0.75, 1.0, 4 / 3, 2.0]).repeat(40)  # of 200 images
+
+
+def steps(rank: int = 0, world: int = 1, start: int = 0, shapes: torch.Tensor | None = SHAPES,
+          batch: int = 4) -> list[list[tuple[int, int]]]:
+    order = Order(len(SHAPES), True, 5, rank, world, batch, shapes)
+    order.epoch, order.start = 2, start
+    draws = list(order)
+    return [draws[place:place + batch] for place in range(0, len(draws), batch)]
+
+
+def test_images_of_similar_shape_share_a_step_and_none_comes_more_or_less_often():
+    def spread(of: list[list[tuple[int, int]]]) -> float:
+        return sum(float(SHAPES[[image for image, _ in step]].max() / SHAPES[[image for image, _ in step]].min())
+                   for step in of) / len(of)
+
+    alike, mixed = steps(), steps(shapes=None)
+    assert spread(alike) < 1.1 and spread(mixed) > 2
+    assert sorted(image for step in alike for image, _ in step) == list(range(200))
+    first = [float(SHAPES[step[0][0]]) for step in alike[:20]]
+    assert first != sorted(first)  # steps of all shapes come all the time
+
+
+def test_steps_of_similar_shape_are_those_of_one_process_on_several_and_after_a_stop():
+    whole = steps()
+    first, second = (steps(rank, world=2, batch=2) for rank in range(2))
+    assert [a + b for a, b in zip(first, second, strict=True)] == whole
+    assert steps(start=17) == whole[17:]

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..errors import DataError, UsageError
@@ -15,6 +16,7 @@ from ..structures import Batch, Target
 from .coco import Example
 
 Draw = tuple[int, int]  # index of an example, seed of its random choices
+ALIKE = 32              # steps among which images of one shape find each other
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,7 @@ def collate(examples: Sequence[Example | None]) -> Loaded:
 
 
 def loader(dataset: Examples, batch_size: int, *, train: bool, workers: int = 0, seed: int = 0,
-           rank: int = 0, world: int = 1) -> Loader:
+           rank: int = 0, world: int = 1, aspects: Tensor | None = None) -> Loader:
     """Batches of a data set.
 
     Training shuffles, and drops the last incomplete step unless it is the only one; evaluation keeps order and all.
@@ -66,22 +68,27 @@ def loader(dataset: Examples, batch_size: int, *, train: bool, workers: int = 0,
         rank: which of `world` processes this is. In training all get equally many batches; in evaluation no image
             comes twice.
         world: how many processes share an epoch.
+        aspects: width / height of every image (N,), where a step shall have images of similar shape.
 
     """
     if batch_size < 1:
         raise UsageError(f"the batch size must be at least 1, got {batch_size}")
-    return Loader(dataset, Order(len(dataset), train, seed, rank, world, batch_size), batch_size, workers)
+    order = Order(len(dataset), train, seed, rank, world, batch_size, aspects)
+    return Loader(dataset, order, batch_size, workers)
 
 
 class Order(Sampler[Draw]):
     """The order of an epoch, one process's part of it.
 
     In training a step's batches, of all processes, are consecutive images: two processes with two images each see in a
-    step what one with four would, with the same random choices.
+    step what one with four would, with the same random choices. With `aspects` the images of `ALIKE` steps are dealt
+    out by shape, and then these steps shuffled: little padding, and every image as often as without.
     """
 
-    def __init__(self, length: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1, batch: int = 1) -> None:
+    def __init__(self, length: int, shuffle: bool, seed: int, rank: int = 0, world: int = 1, batch: int = 1,
+                 aspects: Tensor | None = None) -> None:
         self.length, self.shuffle, self.seed, self.rank, self.world = length, shuffle, seed, rank, world
+        self.aspects = aspects
         self.batch = min(batch, -(-length // world))  # images of each process and step
         self.steps = max(1, length // max(1, world * self.batch))
         self.epoch = self.start = 0  # of which, and after how many steps, the next pass is
@@ -100,8 +107,19 @@ class Order(Sampler[Draw]):
         total = len(self) * self.world
         indices = indices.repeat(self.world)[:total]
         seeds = torch.randint(2**62, (total,), generator=generator)
+        if self.aspects is not None:
+            indices = self._by_shape(indices, self.aspects, generator)
         draws = torch.stack([indices, seeds], 1).view(self.steps, self.world, self.batch, 2)
         return (tuple(draw) for draw in draws[self.start:, self.rank].flatten(0, 1).tolist())
+
+
+    def _by_shape(self, indices: Tensor, aspects: Tensor, generator: torch.Generator) -> Tensor:
+        """Whole steps of images in their order -> the same images, in steps of similar shape."""
+        step, dealt = self.world * self.batch, []
+        for some in indices.split(ALIKE * step):
+            steps = some[aspects[some].argsort(stable=True)].view(-1, step)
+            dealt.append(steps[torch.randperm(len(steps), generator=generator)].flatten())
+        return torch.cat(dealt)
 
 
 class Loader(DataLoader[Any]):

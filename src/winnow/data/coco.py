@@ -76,6 +76,10 @@ class CocoData(Dataset["Example | None"]):
         """What is known of the images, by index."""
         return self.annotations.images
 
+    def aspects(self) -> Tensor:
+        """Width / height of each image (N,); 1 where nobody told its size."""
+        return torch.tensor([max(each.width, 1) / max(each.height, 1) for each in self.images])
+
     @property
     def damaged(self) -> list[ImageRecord]:
         """Images whose damage showed only when their pixels were read, in any worker process so far."""

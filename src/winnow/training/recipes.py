@@ -56,6 +56,7 @@ class Recipe:
     size: int = 800                     # shorter side of an image in pixels, and the longer side at most
     longest: int = 1333
     augmentation: Literal["reference", "flip", "light", "small"] = "reference"
+    group_by_shape: bool = False        # whether a step has images of similar width / height, for little padding
     evaluate_every: int = 1             # epochs
     save_every: float = 10.0            # minutes between states within an epoch; its end is always saved
     seed: int = 42

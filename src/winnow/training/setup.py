@@ -93,7 +93,8 @@ def assemble(config: RunConfig, folder: RunFolder, accelerator: Accelerator, det
     """The parts of a run around its detector and its data."""
     recipe = config.recipe
     batches = loader(train_set, recipe.batch_size, train=True, workers=config.workers, seed=recipe.seed,
-                     rank=accelerator.process_index, world=accelerator.num_processes)
+                     rank=accelerator.process_index, world=accelerator.num_processes,
+                     aspects=train_set.aspects() if recipe.group_by_shape else None)
     average = make_average(detector, recipe)
     undivided = copy.deepcopy(detector).to(accelerator.device) if config.engine.shard else None
     model = spread(detector, average, config.engine, accelerator)
