@@ -1,13 +1,15 @@
 """The operators in PyTorch alone, as fast as it goes: what serves where there was no compiler.
 
-Reading is summing up some rows of a table, each weighed: an embedding bag. Places become rows of the table and their
-weights by ordinary arithmetic, for so many queries at a time that these numbers stay in the cache. Matching, gradients
-and splats are those of `plain`.
+Reading is summing up some rows of a table, each weighed: an embedding bag, and one for each of the four tokens around
+a place, so that all arithmetic before it is of whole tensors. That is done for so many queries at a time that these
+numbers stay in the cache. Matching, gradients and splats are those of `plain`.
 
 A place beyond its level reads the nearest token there is, times zero: it would notice one that is not a number.
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterator
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +20,7 @@ from .plain import locate, match, sample_backward, share, splat
 
 __all__ = ["attend", "match", "sample", "sample_backward", "serves", "splat"]
 
-QUERIES = 2048  # at a time; more do not fit the cache, and fewer are not worth a call
+QUERIES = 4096  # at a time; more do not fit the cache, and fewer are not worth a call
 
 
 def serves(values: Tensor) -> bool:
@@ -38,9 +40,9 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
     for image in range(batch if filled else 0):
         for start in range(0, locations.shape[1], QUERIES):
             part = slice(start, start + QUERIES)
-            rows, counts = _corners(locations[image, part].float(), weights[image, part].float(), shapes)
-            read[image, part] = F.embedding_bag(rows.flatten(0, 1), table[image], mode="sum",
-                                                per_sample_weights=counts.flatten(0, 1)).unflatten(0, (-1, heads))
+            bags = read[image, part].flatten(0, 1)
+            for rows, counts in _corners(locations[image, part].float(), weights[image, part].float(), shapes):
+                bags += F.embedding_bag(rows, table[image], mode="sum", per_sample_weights=counts)
     return read.flatten(2).to(values.dtype)
 
 
@@ -49,35 +51,35 @@ def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, l
     return sample(values, shapes, locate(reference, offsets, shapes), share(logits, len(shapes)))
 
 
-def _corners(locations: Tensor, weights: Tensor, shapes: Shapes) -> tuple[Tensor, Tensor]:
-    """The four tokens around places (Q, M, L, P, 2), as rows of a table of tokens and heads, and what they count.
+def _corners(locations: Tensor, weights: Tensor, shapes: Shapes) -> Iterator[tuple[Tensor, Tensor]]:
+    """The four tokens around places (Q, M, L, P, 2), one after the other, as rows of a table of tokens and heads.
 
-    Both are (Q, M, 4 * L * P), as there is room for all of a head's places in the innermost dimension: these are
-    many small steps, and that is what makes each of them quick.
+    Each with what it counts; both are (Q * M, L * P).
     """
     heads, points = locations.shape[1], locations.shape[3]
     each = torch.tensor([[h, w, sum(a * b for a, b in shapes[:i])] for i, (h, w) in enumerate(shapes)])
-    height, width, start = each.repeat_interleave(points, 0).int().unbind(1)                    # (L * P,)
-    column, across = _ends(locations[..., 0].flatten(2), width)
-    line, down = _ends(locations[..., 1].flatten(2), height)
-    counts = (down * weights.flatten(2)[:, :, None])[:, :, :, None] * across[:, :, None]        # (Q, M, 2, 2, L * P)
-    right, below = (width > 1).int(), (height > 1).int() * width
-    step = torch.stack([torch.zeros_like(right), right, below, below + right]) * heads          # (4, L * P)
-    first = (start * heads) + torch.arange(heads, dtype=torch.int32)[:, None]                   # (M, L * P)
-    rows = line.mul_(width).add_(column).mul_(heads).add_(first)                                # (Q, M, L * P)
-    return (rows[:, :, None] + step).flatten(2), counts.flatten(2)
+    places = each.repeat_interleave(points, 0).int()                                       # (L * P, 3)
+    height, width, start = places.repeat(heads, 1).unbind(1)                               # (M * L * P,)
+    first = start * heads + torch.arange(heads, dtype=torch.int32).repeat_interleave(len(places))
+    column, left, right = _ends(locations[..., 0].flatten(1), width)
+    line, top, bottom = _ends(locations[..., 1].flatten(1), height)
+    rows = line.mul_(width).add_(column).mul_(heads).add_(first)                           # (Q, M * L * P)
+    top, bottom = top.mul_(weights.flatten(1)), bottom.mul_(weights.flatten(1))
+    across, down = (width > 1).int() * heads, (height > 1).int() * width * heads           # to the next token
+    for step, count in ((0, top * left), (across, top * right), (down, bottom * left), (down + across, bottom * right)):
+        yield (rows + step).view(-1, len(places)), count.view(-1, len(places))
 
 
-def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Along one side of levels: the first of two tokens around a location (Q, M, N), and the share of both.
+def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one side of levels: the first of two tokens around a location (Q, N), and what each of the two counts.
 
-    (Q, M, N) and (Q, M, 2, N). The share falls from 1 at a token to 0 at the next. At a border the two are those that
-    exist; where there is but one, the second has no share.
+    It falls from 1 at a token to 0 at the next. At a border the two are those that exist; where there is but one, the
+    second counts nothing.
     """
     place = location.double().mul_(size).sub_(0.5)  # in float32 the way to the token would be a rounded number's rest
     first = place.floor().clamp_(0).nan_to_num_(0).minimum((size - 2).clamp(0).double())
-    share = (place - first).float()[:, :, None] - torch.tensor([[0.0], [1.0]])
-    share = share.abs_().neg_().add_(1).relu_()
+    way = place.sub_(first).float()
+    back = (way - 1).abs_().neg_().add_(1).relu_()
     if int(size.min()) < 2:
-        share[:, :, 1] *= size > 1
-    return first.int(), share
+        back *= size > 1
+    return first.int(), way.abs_().neg_().add_(1).relu_(), back
