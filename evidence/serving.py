@@ -73,11 +73,11 @@ class Server:
         """The id of the process that holds the models: the largest child, whichever thread started it."""
         threads = Path(f"/proc/{self.process.pid}/task").iterdir()
         children = [int(each) for thread in threads for each in (thread / "children").read_text().split()]
-        return max(children, key=resident)
+        return max(children, key=own)
 
     def memory(self) -> float:
         """MB of the server and the process of its models."""
-        return resident(self.process.pid) + resident(self.worker())
+        return own(self.process.pid) + own(self.worker())
 
     def metric(self, name: str) -> float:
         """A number from /metrics; 0 where it is not there yet."""
@@ -111,7 +111,7 @@ def main() -> None:
             report(f"{CLIENTS} clients: {long.statuses}")
             sizes = server.metric("winnow_batch_images_sum") / server.metric("winnow_batch_images_count")
             rude = asyncio.run(rudeness(server, request))
-            report(f"hang-ups and slow uploads: {rude}")
+            report(f"hang-ups: {rude['polite'].statuses}, slow uploads: {rude['slow']}")
             killed = asyncio.run(load(server, request, 16, 25, killing(server, 3)))
             deaths = server.metric("winnow_worker_deaths_total")
             report(f"killed: {killed.statuses}, {deaths} deaths")
@@ -302,9 +302,9 @@ def page(command: str, trained: bool, ratios: dict[str, list[float]], long: Seen
     late = statistics.median(each for _, each in long.memory[-15:])
     return f"""# Serving under load
 
-`winnow serve` with `sparse-detr-tiny` ({weights}; pictures of 256x192, enlarged or reduced to 144 pixels on the shorter
-side), {CLIENTS} clients on loopback that ask again as soon as they are answered, each time over a new connection.
-Clients and server share the cores.
+`winnow serve` with `sparse-detr-tiny` ({weights}; pictures of 256x192, reduced to 144 pixels on the shorter side),
+{CLIENTS} clients on loopback that ask again as soon as they are answered, each time over a new connection: there is
+always more to do than can be done. Clients and server share the cores.
 
 | {CLIENTS} clients for {long.span:.0f} s | |
 | --- | --- |
@@ -312,7 +312,8 @@ Clients and server share the cores.
 | images a second | {long.rate:.1f} |
 | images in a batch, mean | {sizes:.1f} |
 | p50, p95, p99 | {long.percentile(.5):.0f}, {long.percentile(.95):.0f}, {long.percentile(.99):.0f} ms |
-| memory of server and models, median of seconds 5 to 20, and of the last 15 | {early:.0f}, {late:.0f} MB |
+| memory of server and models, without program files: median of seconds 5 to 20, and of the last 15 | \
+{early:.0f}, {late:.0f} MB |
 
 | batches of at most | images a second, each round |
 | --- | --- |
@@ -348,9 +349,10 @@ def rates(values: list[float]) -> str:
     return ", ".join(f"{each:.1f}" for each in values)
 
 
-def resident(process: int) -> float:
-    """MB of a process that are in memory."""
-    return int(Path(f"/proc/{process}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def own(process: int) -> float:
+    """MB that a process holds for itself, without the pages of program files."""
+    words = dict(line.split(":") for line in Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()[1:])
+    return sum(int(words[kind].split()[0]) for kind in ("Pss_Anon", "Pss_Shmem")) / 1000
 
 
 def report(line: str) -> None:

@@ -174,6 +174,11 @@ def test_a_chosen_detection_shows_where_each_layer_looked(visit):
     page.locator(".box").last.click()
     page.wait_for_selector("#layers-row:not([hidden])")
     everything = dark_pixels(page, 2)
+    assert page.evaluate("""() => {
+      const [list, line] = ["#objects", "#objects [aria-pressed=true]"]
+        .map((each) => document.querySelector(each).getBoundingClientRect());
+      return list.top <= line.top + 1 && line.bottom <= list.bottom + 1;
+    }""")
     move(page, "#layer", 1)
     assert page.inner_text("#layer-shown") == "layer 1 of 3"
     assert 0 < dark_pixels(page, 2) <= everything  # an untrained layer may look where others did

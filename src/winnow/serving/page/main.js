@@ -109,8 +109,10 @@ function showLevels() {
 function listObjects() {
   const pane = panes.find((each) => each.chosen !== null) ?? panes[0];
   const found = pane?.shown(state.threshold) ?? [];
-  const focused = [...find("objects").querySelectorAll("button")].indexOf(document.activeElement);
-  find("objects").replaceChildren(...found.map((each) => {
+  const list = find("objects");
+  const focused = [...list.querySelectorAll("button")].indexOf(document.activeElement);
+  const place = list.scrollTop;
+  list.replaceChildren(...found.map((each) => {
     const mark = make("i", {});
     mark.style.background = pane.colour(each);
     const button = make("button", { type: "button", "aria-pressed": String(each.index === pane.chosen) },
@@ -118,7 +120,13 @@ function listObjects() {
     button.addEventListener("click", () => hearers.chose(pane, each.index === pane.chosen ? null : each.index));
     return make("li", {}, button);
   }));
-  find("objects").querySelectorAll("button")[focused]?.focus();
+  list.querySelectorAll("button")[focused]?.focus();
+  list.scrollTop = place;
+  const pressed = list.querySelector("[aria-pressed=true]");
+  if (pressed) { // only the list moves, never the page
+    const low = pressed.offsetTop + pressed.offsetHeight - list.clientHeight;
+    list.scrollTop = Math.min(pressed.offsetTop, Math.max(list.scrollTop, low));
+  }
   find("objects-title").textContent = panes.length > 1 ? `Objects of ${pane.name}` : "Objects";
   const [best] = pane?.result?.detections ?? [];
   find("objects-note").textContent = !pane?.result || found.length ? ""
