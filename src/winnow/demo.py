@@ -9,6 +9,7 @@ from pathlib import Path
 from .data.generated import CLASSES, write_data
 from .errors import UsageError
 from .progress import Progress, clock, console
+from .signals import preparing
 from .training.loop import train
 from .training.request import run_config
 from .training.run import RunFolder
@@ -25,7 +26,7 @@ def run_demo(out: Path, *, rho: float | None = None, epochs: int | None = None, 
                                  "evaluate_every": 3})
     clear(out)
     console.print(f"[bold]1/2[/] drawing {TRAIN + HELD_OUT} pictures of {len(CLASSES)} shapes among straw")
-    with Progress("drawing", TRAIN + HELD_OUT) as progress:
+    with preparing(), Progress("drawing", TRAIN + HELD_OUT) as progress:
         write_data(out / "data", train=TRAIN, val=HELD_OUT, seed=seed, progress=progress.advance)
     console.print("[bold]2/2[/] learning to find them, from random weights, and drawing what was learned")
     folder = train(config, title="Shapes among straw")

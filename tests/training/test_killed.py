@@ -120,6 +120,16 @@ def test_what_a_kill_kept_from_being_shown_is_shown_once_when_the_run_goes_on(co
     assert [each.step for each in read.Images("worst/1")] == best
 
 
+def test_best_weights_that_are_damaged_and_not_yet_seen_do_not_stop_a_run(finished, configure, monkeypatch, capsys):
+    def damaged(_: Path) -> None:
+        raise UsageError("not whole")
+
+    finished.evaluation_path.unlink()
+    monkeypatch.setattr(watch.checkpoints, "load", damaged)
+    train(configure(), resume=True)
+    assert "what the best weights do is not shown: not whole" in capsys.readouterr().out
+
+
 def without_pictures(folder: RunFolder) -> dict[str, Any]:
     """What the best weights showed, in figures."""
     stored = json.loads(folder.evaluation_path.read_text())

@@ -75,3 +75,11 @@ def test_a_run_that_ended_leaves_the_folder_to_others(finished, configure):
         finally:
             os._exit(1)
     assert os.waitpid(process, 0)[1] == 0
+
+
+def test_a_folder_that_can_not_be_made_is_for_others_to_tell(tmp_path):
+    (tmp_path / "file").touch()
+    lock = Lock(tmp_path / "file" / "run")
+    lock.take()
+    lock.close()
+    assert lock.file is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import platform
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import TextIO
@@ -34,8 +35,11 @@ class Lock:
         """Lock the folder until `close`. Raises UsageError where another process has it."""
         if fcntl is None or self.file:
             return
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        file = self.path.open("a+")
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            file = self.path.open("a+")
+        except OSError:
+            return  # whoever writes here next says what is wrong
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -47,12 +51,14 @@ class Lock:
                                  f"another --out") from error
             return
         self.file = file
-        file.truncate(0)
-        file.write(f"process {os.getpid()} on {platform.node()}, since {datetime.now():%Y-%m-%d %H:%M:%S}, ")
-        file.flush()
+        with suppress(OSError):  # a full disk keeps nobody from the lock
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node()}, since {datetime.now():%Y-%m-%d %H:%M:%S},")
+            file.flush()
 
     def close(self) -> None:
         """Let others have it."""
         if self.file:
-            self.file.close()
+            with suppress(OSError):
+                self.file.close()
             self.file = None

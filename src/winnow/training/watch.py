@@ -8,12 +8,14 @@ from types import TracebackType
 import torch
 
 from .. import processes
+from ..errors import UsageError
 from ..evaluation.examples import draw_examples, draw_tokens
 from ..evaluation.validate import Evaluation
 from ..inference.predictor import Predictor
 from ..interface import BaseDetector
 from ..progress import console
 from ..weights import checkpoints
+from ..weights.checkpoints import Checkpoint
 from .best import Best, keep_best
 from .rng import as_it_was, random_state
 from .setup import tell_damage
@@ -58,10 +60,11 @@ class Watch:
         if not trainer.epoch:
             return
         with as_it_was(random_state(device), device):
-            if processes.share(self._best_is_unseen()):
-                best = checkpoints.load(trainer.folder.best)
-                if best.run.get("epoch") == trainer.best_epoch:  # else of an epoch that a damaged state held
-                    self._best(evaluate(best.detector.to(device)))
+            best = self._unseen_best() if processes.share(self._best_is_unseen()) else None
+            if best is not None:
+                console.print(f"evaluating the weights of epoch {trainer.best_epoch}, the best so far, once more: the "
+                              f"run was stopped before it showed what they do")
+                self._best(evaluate(best.detector.to(device)))
             self._show()
 
     def epoch(self) -> None:
@@ -74,6 +77,15 @@ class Watch:
     def _best_is_unseen(self) -> bool:
         folder, best = self.trainer.folder, Best.of(self.trainer.folder)
         return folder.best.is_file() and (best is None or best.about["epoch"] != self.trainer.best_epoch)
+
+    def _unseen_best(self) -> Checkpoint | None:
+        """The best weights, unless they are of an epoch that a damaged state held, or damaged themselves."""
+        try:
+            best = checkpoints.load(self.trainer.folder.best)
+        except UsageError as error:
+            console.print(f"what the best weights do is not shown: {error}", style="yellow", markup=False)
+            return None
+        return best if best.run.get("epoch") == self.trainer.best_epoch else None
 
     def _best(self, seen: Evaluation) -> None:
         if self.trackers:
