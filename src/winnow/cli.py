@@ -123,7 +123,7 @@ def val(data: Data,
             check_free(file)
     judged = validate_command(Request(data, split, model, detections, rho, batch_size, workers, precision,
                                       class_agnostic, max_dets, page, strict))
-    Console(highlight=False).print(judged.table())
+    Console(highlight=False, emoji=False).print(judged.table())
     if json_file:
         write_json(json_file, judged.evaluation.as_dict())
     if judged.errors:
@@ -280,8 +280,8 @@ def version() -> None:
 
 def page() -> Console:
     """For tables: as wide as the terminal; in a file, where a row should be a line, as wide as a row gets."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=240)
+    console = Console(highlight=False, emoji=False)
+    return console if console.is_terminal else Console(highlight=False, emoji=False, width=240)
 
 
 def write_json(path: Path, content: object) -> None:

@@ -96,9 +96,9 @@ class Transfer(Progress):
         return f"{megabytes(self.done)} of {megabytes(self.total or 0)}, {megabytes(speed)}/s"
 
 
-def counted(number: int, thing: str) -> str:
-    """1 epoch, 2 epochs."""
-    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"
+def counted(number: int, thing: str, things: str = "") -> str:
+    """1 epoch, 2 epochs; 1 box, 2 boxes."""
+    return f"{number} {thing}" if number == 1 else f"{number} {things or thing + 's'}"
 
 
 def clock(seconds: float) -> str:

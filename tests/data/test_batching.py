@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from itertools import chain
 
 import pytest
@@ -197,3 +199,23 @@ def test_steps_of_similar_shape_are_those_of_one_process_on_several_and_after_a_
     first, second = (steps(rank, world=2, batch=2) for rank in range(2))
     assert [a + b for a, b in zip(first, second, strict=True)] == whole
     assert steps(start=17) == whole[17:]
+
+
+PROGRAM = """
+from winnow.data import loader
+
+class Nothing:
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return None
+
+batches = loader(Nothing(), 1, train=False, workers=1)
+print(list(batches))
+"""
+
+
+def test_a_program_ends_though_a_loader_with_workers_is_still_there():
+    done = subprocess.run([sys.executable, "-c", PROGRAM], check=False, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "[]\n", "")

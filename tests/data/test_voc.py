@@ -163,3 +163,18 @@ def test_a_list_may_begin_with_a_name_that_holds_a_space(folder):
     write(lists / "val.txt", "b")
     write(lists / "ring_val.txt", "b  1", "a -1")
     assert list(find_data(folder).splits) == ["train", "val"]
+
+
+def test_names_that_end_like_a_list_of_a_class_are_names(folder):
+    for name in ("photo 0", "photo 1"):
+        (folder / "Annotations" / "a.xml").rename(folder / "Annotations" / f"{name}.xml")
+        write(folder / "Annotations" / "a.xml", voc("a.jpg", 40, 20, thing("ring", 4, 3, 24, 18)))
+    write(folder / "ImageSets" / "Main" / "train.txt", "photo 0", "photo 1")
+    assert list(find_data(folder).splits) == ["train"]
+
+
+def test_a_second_picture_beside_one_file_is_told(folder):
+    Image.new("RGB", (40, 20)).save(folder / "JPEGImages" / "a.png")
+    found = read(folder)
+    assert [each.file_name for each in found.images] == ["a.jpg", "b.jpg"]
+    assert [each.where for each in found.problems if each.code == "image-unused"] == ["a.png"]

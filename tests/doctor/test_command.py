@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from winnow.data.problems import KINDS
 
@@ -101,3 +102,9 @@ def test_half_a_letter_in_a_name_is_shown_escaped(winnow, made: Made):
     made.contents["train"]["categories"] = [*made.contents["train"]["categories"], {"id": 3, "name": "\ud800"}]
     said = winnow("check", made.write())
     assert said.code == 1 and "\\ud800.png does not exist" in said.out and "malformed-category" in said.out
+
+
+def test_a_split_is_named_as_it_is_whatever_brackets_its_name_has(winnow, made: Made):
+    made.image("[red]odd", "d.png", (1, [4, 5, 30, 20]), pixels=Image.new("RGB", (80, 60), "gray"))
+    said = winnow("check", made.write())
+    assert re.search(r"^\[red\]odd +1 +1 ", said.out, re.MULTILINE), said

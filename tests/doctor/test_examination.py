@@ -5,11 +5,10 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 
-import numpy as np
 import pytest
 from PIL import Image
 
-from winnow.doctor.boxes import twice
+from winnow.doctor.boxes import once
 from winnow.doctor.examination import examine
 from winnow.errors import UsageError
 
@@ -116,10 +115,18 @@ def test_all_findings_are_kept_and_not_only_the_first(made):
     assert len(found.findings) == found.counts["empty-box"] == 50
 
 
-def test_repeated_boxes_are_the_later_ones(made):
-    box(made, 4, 5, 30, 20)
-    data = examine(made.write()).splits["train"]
-    assert np.flatnonzero(twice(data, [[index] for index in range(len(data.images))])).tolist() == [2]
+def test_of_boxes_that_repeat_each_other_the_first_stays():
+    entries = [{"id": 1, "category_id": 1, "bbox": [4, 5, 30, 20]}, {"id": 2, "category_id": 2, "bbox": [9, 9, 9, 9]},
+               {"id": 3, "category_id": 1, "bbox": [4, 5, 30, 20.1]}, {"id": 4, "category_id": 3, "bbox": [9, 9, 9, 9]}]
+    assert [each["id"] for each in once(entries)] == [1, 2, 4]
+    assert once([]) == []
+
+
+def test_a_picture_of_two_splits_is_told_with_its_boxes_in_both(made):
+    copied(made, "val")
+    found = next(each.problem for each in examine(made.write()).findings)
+    assert found.where == "train: e.png, val: d.png"
+    assert found.what == "the same bytes; 0 boxes in train and 1 box in val"
 
 
 def test_a_folder_without_data_is_a_usage_error(tmp_path):

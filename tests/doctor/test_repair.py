@@ -15,6 +15,7 @@ from winnow.data.problems import KINDS
 from winnow.doctor import repair as room
 from winnow.doctor.examination import examine
 from winnow.doctor.repair import CHANGES, repair, turned
+from winnow.doctor.samples import examples, of_problems, of_twins
 from winnow.errors import DataError, UsageError
 
 from ..data.other_formats import as_yolo
@@ -96,7 +97,8 @@ def test_the_exit_code_is_that_of_the_copy(winnow: Winnow, made, tmp_path, monke
     monkeypatch.chdir(tmp_path)
     said = winnow("check", spoiled(made), "--fix", "out", "--link")
     assert said.code == 0, said
-    assert "out is the repaired copy (clean); out/changes.json lists 11 changes" in said.out
+    assert "out is the repaired copy (clean), with 5 images and 9 boxes, of 7 and 1" in said.out
+    assert "out/changes.json lists 11 changes" in said.out
     assert Path("out/images/train/a.png").stat().st_nlink == 2
     one_line(winnow("check", made.root, "--fix", "out"), 2, "out exists")
     one_line(winnow("check", made.root, "--fix", made.root / "inner"), 2, "lies inside the data")
@@ -177,16 +179,45 @@ def test_another_format_becomes_coco(made, tmp_path):
         np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=1e-3)
 
 
-def test_names_that_lead_elsewhere_come_into_the_copy(made, tmp_path):
+def far(made, tmp_path) -> Path:
+    """A picture out of the data, which an annotation file names all the same."""
     elsewhere = tmp_path / "far" / "a.png"
     elsewhere.parent.mkdir()
     Image.effect_noise((80, 60), 90).save(elsewhere)
-    made.contents["train"]["images"] += [{"id": 8, "file_name": str(elsewhere), "width": 80, "height": 60},
-                                         {"id": 9, "file_name": "../val/c.png", "width": 80, "height": 60}]
-    repair(examine(made.write()), tmp_path / "out")
+    made.contents["train"]["images"].append({"id": 8, "file_name": str(elsewhere), "width": 80, "height": 60})
+    box(made, 1, 1, 5, 5, image=8)
+    return elsewhere
+
+
+def test_pictures_of_elsewhere_stay_out_of_the_copy_and_are_counted(made, tmp_path):
+    far(made, tmp_path)
+    made.contents["train"]["images"].append({"id": 9, "file_name": "../val/c.png", "width": 80, "height": 60})
+    made.image("train", "../more/d.png")
+    done = repair(examine(made.write()), tmp_path / "out")
     names = [image["file_name"] for image in annotations(tmp_path / "out")["images"]]
-    assert names == ["a.png", "b.png", "a-2.png"]  # the last is the same file as one of val
-    assert (tmp_path / "out" / "images" / "train" / "a-2.png").read_bytes() == elsewhere.read_bytes()
+    assert names == ["a.png", "b.png", "d.png"]  # c.png is the same file as one of val
+    assert [each["change"] for each in done.changes if each["code"] == "image-outside"] == ["left out with its boxes"]
+    assert done.kept == "4 images and 5 boxes, of 6 and 6 that could be used"
+
+
+def test_pictures_of_elsewhere_alone_make_no_copy(made, tmp_path):
+    for content in made.contents.values():
+        content["images"], content["annotations"] = [], []
+    far(made, tmp_path)
+    made.contents.pop("val")
+    with pytest.raises(DataError, match="outside of the data are not copied"):
+        repair(examine(made.write()), tmp_path / "out")
+
+
+def test_a_page_shows_no_picture_of_elsewhere(made, tmp_path):
+    elsewhere = far(made, tmp_path)
+    box(made, 4, 5, 0, 0, image=8)
+    shutil.copy(elsewhere, made.root / "train" / "copy.png")
+    made.contents["val"]["images"].append({"id": 9, "file_name": "../train/copy.png", "width": 80, "height": 60})
+    done = examine(made.write())
+    assert [each.code for each in done.twins] == ["duplicate-across-splits"] and done.counts["empty-box"] == 1
+    assert not of_problems(done) and not of_twins(done)
+    assert str(elsewhere) not in [each.title for each in examples(done)] and len(examples(done)) == 4
 
 
 @pytest.mark.parametrize("turn", [5, 6, 7, 8])
@@ -207,6 +238,22 @@ def test_boxes_drawn_on_the_stored_picture_are_turned(shared, tmp_path):
     ours = read_annotations(done.data, tmp_path / "out" / "images" / "exif_stored_frame")
     theirs = read_annotations(folder / "exif_displayed_frame.json", folder.parent / "images")
     np.testing.assert_allclose(ours.boxes, theirs.boxes, atol=0.01)
+
+
+def test_boxes_of_a_turned_picture_that_is_there_twice_are_kept_once(tmp_path, shared):
+    content = json.loads((shared / "data" / "broken" / "annotations" / "exif_stored_frame.json").read_text())
+    boxes = len(content["annotations"])
+    (tmp_path / "data" / "images").mkdir(parents=True)
+    for image in [*content["images"]]:
+        file = shared / "data" / "broken" / "images" / image["file_name"]
+        for name in (file.name, "again-" + file.name):
+            shutil.copy(file, tmp_path / "data" / "images" / name)
+        content["images"].append(image | {"id": image["id"] + 1000, "file_name": "again-" + file.name})
+    content["annotations"] += [each | {"id": each["id"] + 1000, "image_id": each["image_id"] + 1000}
+                               for each in content["annotations"]]
+    (tmp_path / "data" / "boxes.json").write_text(json.dumps(content))
+    done = repair(examine(tmp_path / "data" / "boxes.json"), tmp_path / "out")
+    assert len(json.loads(done.data.read_text())["annotations"]) == boxes
 
 
 def test_every_broken_file_with_something_to_save_gets_a_clean_copy(shared, tmp_path):

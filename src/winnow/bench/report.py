@@ -146,7 +146,8 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> Table:
     baselines = list(dict.fromkeys(name for each in rows for name in each["ratio"]))
     table = Table(box=None, pad_edge=False, title=task(rows), title_justify="left", title_style="bold")
     table.add_column("model")
-    for heading_ in [*varying, "M params", "GFLOPs", "ms", "min - max", "MB", *(f"x {name}" for name in baselines)]:
+    beside = [f"x {escape(name)}" for name in baselines]
+    for heading_ in [*varying, "M params", "GFLOPs", "ms", "min - max", "MB", *beside]:
         table.add_column(heading_, justify="right")
     for each in rows:
         time = each["latency_ms"]

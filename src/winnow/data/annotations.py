@@ -71,7 +71,8 @@ def read_annotations(source: Path | Source, images: Path | None = None, *, stric
     source = CocoFile(source) if isinstance(source, Path) else source
     problems = Problems(keep)
     contents = source.read(problems)
-    found = contents.records if images is None else find_images(contents.records, images, problems, inspect=inspect)
+    found = contents.records if images is None else \
+        find_images(contents.records, images, problems, inspect=inspect, homes=source.homes)
     records = sorted(found.values(), key=lambda record: record.id)
     if not records:
         raise _nothing_left(source.path, contents.listed, problems)

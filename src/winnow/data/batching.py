@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -131,9 +134,11 @@ class Loader(DataLoader[Any]):
     def __init__(self, dataset: Examples, order: Order, batch_size: int, workers: int) -> None:
         # DataLoader draws a seed for its workers; a generator of its own keeps that from moving torch's.
         super().__init__(_Seeded(dataset), batch_size, sampler=order, num_workers=workers, collate_fn=_collate,
-                         persistent_workers=workers > 0, worker_init_fn=_leave_signals,
+                         persistent_workers=workers > 0, worker_init_fn=_begin,
                          generator=torch.Generator().manual_seed(order.seed))
         self.order = order
+        if workers:
+            atexit.register(_end, ref(self))
 
     def set_epoch(self, epoch: int, done: int = 0) -> None:
         """Say which epoch the next pass over the data is, and how many of its batches are behind; they are not read.
@@ -153,11 +158,23 @@ class Loader(DataLoader[Any]):
                 yield loaded
 
 
-def _leave_signals(_: int) -> None:
-    """Signals that stop a run reach its workers too; they go on until it has no more work for them."""
+def _begin(_: int) -> None:
+    """What a worker does first.
+
+    Signals that stop a run reach its workers too; they go on until it has no more work for them. Looking for garbage,
+    Python would write to every object, and each worker would get its own copy of what they share.
+    """
+    gc.freeze()
     for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _end(found: ref[Loader]) -> None:
+    """Let the workers of a loader go that lives to the program's end, where Python would send a signal and wait."""
+    loader = found()
+    if loader is not None and loader._iterator is not None:
+        loader._iterator._shutdown_workers()  # type: ignore[attr-defined]
 
 
 class _Seeded(Dataset["Example | DataError | None"]):

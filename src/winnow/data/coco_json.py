@@ -23,6 +23,7 @@ class CocoFile:
     """A COCO annotation file."""
 
     path: Path
+    homes: tuple[Path, ...] = ()  # folders that its pictures may lie in, beside that of its images
 
     def read(self, problems: Problems) -> Contents:
         """The lists of the file; see `contents.Source`."""

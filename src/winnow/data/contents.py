@@ -30,6 +30,10 @@ class Source(Protocol):
     def path(self) -> Path:
         """The file or folder that messages name."""
 
+    @property
+    def homes(self) -> tuple[Path, ...]:
+        """Folders that its pictures may lie in, beside the one that their names start from."""
+
     def read(self, problems: Problems) -> Contents:
         """Read them; what can't be used is left out and counted.
 

@@ -104,7 +104,7 @@ def _coco(root: Path) -> DataFolder | None:
         elif images is None:
             left_out.append(f"{file.name}: found none of the folders {name}, images/{name} and images")
         else:
-            splits[split] = SplitSource(CocoFile(file), images)
+            splits[split] = SplitSource(CocoFile(file, (root,)), images)
     if left_out and not splits:
         raise UsageError(f"annotations without images in {root}:\n  " + "\n  ".join(left_out))
     year = any(source.annotations.path.stem.endswith("2017") for source in splits.values())
@@ -115,7 +115,7 @@ def _coco(root: Path) -> DataFolder | None:
 def _roboflow(root: Path) -> DataFolder | None:
     """{split}/_annotations.coco.json among the split's images."""
     files = sorted(root.glob("*/_annotations.coco.json"))
-    splits = {_split_name(file.parent.name): SplitSource(CocoFile(file), file.parent) for file in files}
+    splits = {_split_name(file.parent.name): SplitSource(CocoFile(file, (root,)), file.parent) for file in files}
     return DataFolder(root, "Roboflow COCO layout", _in_order(splits)) if splits else None
 
 
@@ -139,7 +139,8 @@ def _voc(root: Path) -> DataFolder | None:
     if not any(folder.glob("*.xml")):
         return None
     images = _first_folder(root / "JPEGImages", root / "images") or folder
-    lists = {file.stem: file for file in sorted((root / "ImageSets" / "Main").glob("*.txt")) if _names_images(file)}
+    lists = {file.stem: file for file in sorted((root / "ImageSets" / "Main").glob("*.txt"))
+             if _names_images(file, folder)}
     left_out = []
     if "trainval" in lists:
         both = lists.pop("trainval")
@@ -188,11 +189,11 @@ def _single(path: Path) -> DataFolder:
     return DataFolder(path, "COCO annotation file", splits, lone=True)
 
 
-def _names_images(file: Path) -> bool:
-    """Whether a list names images only; those of single classes have a second column of -1, 0 and 1."""
-    with file.open(errors="replace") as lines:
-        words = [line.split() for line in lines if line.strip()]
-    return not words or any(len(each) != 2 or each[1] not in ("-1", "0", "1") for each in words)
+def _names_images(file: Path, folder: Path) -> bool:
+    """Whether a list names XML files of a folder only; those of single classes have a column of -1, 0 and 1 too."""
+    names = [line.strip() for line in file.read_text("utf-8-sig", errors="replace").splitlines() if line.strip()]
+    of_class = all(re.fullmatch(r"\S+\s+(-1|0|1)", name) for name in names)
+    return not names or not of_class or any((folder / f"{name}.xml").is_file() for name in names)
 
 
 def _split_name(name: str) -> str:

@@ -84,6 +84,8 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "labels-without-image": ("warning", "put the image where its labels belong, or remove them"),
     "size-differs": ("warning", "the pixels are trusted; correct width and height"),
     "exif-frame": ("warning", "boxes are read in the frame as displayed, after EXIF rotation; redraw or rotate them"),
+    "image-outside": ("warning", "it is used, but kept out of pages and repaired copies; move it into the data set"),
+    "image-unused": ("warning", "one XML file describes one picture; give the other a name of its own"),
     "no-annotations": ("warning", "there is nothing to learn or to find; check the export"),
     # Parts that are used as they are.
     "images-unopened": ("note", "each is looked at when it is used; `winnow check` opens all"),
@@ -104,7 +106,6 @@ KINDS: dict[str, tuple[Severity, str]] = {
     "odd-shape": ("note", "resized, the short side has few pixels; cut the image into parts"),
     "small-image": ("note", "there is little to see; make sure that it is meant"),
     "transparency": ("note", "what is transparent is put over white"),
-    "image-outside": ("note", "pages and repaired copies will show it to others; make sure that it is meant"),
     "name-differs": ("note", "the content decides; other programs may go by the name"),
 }
 

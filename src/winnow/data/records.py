@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -84,8 +85,8 @@ class ImageList:
 
 
 def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Problems, *,
-                inspect: bool | None = True) -> dict[int, ImageRecord]:
-    """Those that lie in the folder, under the name found.
+                inspect: bool | None = True, homes: Sequence[Path] = ()) -> dict[int, ImageRecord]:
+    """Those that lie in the folder, under the name found; names that lead out of it, and of all homes, are counted.
 
     With `inspect` they are opened too: unreadable ones are left out as far as a quick look tells, and the sizes become
     the true ones. None opens them where that takes seconds: up to OPENED images, and those whose size nobody tells.
@@ -97,6 +98,8 @@ def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Prob
             problems.add("image-missing", f"image {number}", f"{folder / record.file_name} does not exist")
         else:
             found[number] = ImageRecord(number, name, record.width, record.height)
+            if is_outside(folder, name, homes):
+                problems.add("image-outside", f"image {number} ({name})", f"it lies at {folder / name}", number)
     later: list[ImageRecord] = []
     if inspect is None and len(found) > OPENED:
         later = [record for record in found.values() if record.width and record.height]
@@ -110,6 +113,14 @@ def find_images(records: Mapping[int, ImageRecord], folder: Path, problems: Prob
     else:
         checked = [_sized(record, problems) for record in found.values()]
     return {record.id: record for record in checked if record is not None}
+
+
+def is_outside(folder: Path, name: str, homes: Sequence[Path] = ()) -> bool:
+    """Whether a name leads out of the folder that it starts from, and of all homes; what links do is their owner's."""
+    if ".." not in name and not Path(name).is_absolute():
+        return False
+    path = Path(os.path.normpath((folder / name).absolute()))
+    return not any(path.is_relative_to(os.path.normpath(each.absolute())) for each in (folder, *homes))
 
 
 def _record(entry: Any) -> ImageRecord | None:

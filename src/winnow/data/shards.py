@@ -45,6 +45,11 @@ class ShardSplit:
         """What messages name."""
         return self.root / f"{self.name}-*.tar"
 
+    @property
+    def homes(self) -> tuple[Path, ...]:
+        """None but the folder of shards."""
+        return ()
+
     def read(self, problems: Problems) -> Contents:
         """The annotations of all samples; see `contents.Source`.
 

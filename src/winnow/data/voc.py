@@ -9,6 +9,7 @@ Categories are the names in all XML files of the data set in alphabetical order,
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,11 +37,17 @@ class VocSplit:
     names: Path | None = None  # text file that lists them without ending; by default all
     among: tuple[Path, ...] = ()  # folders of the other splits' XML files, whose classes count too
 
+    @property
+    def homes(self) -> tuple[Path, ...]:
+        """None but the folder of images."""
+        return ()
+
     def read(self, problems: Problems) -> Contents:
         """The XML files and their images; see `contents.Source`."""
-        present = {path.name: path.stem for path in sorted(self.images.iterdir())
-                   if path.suffix.lower() in EXTENSIONS}
-        pictures = {stem: name for name, stem in present.items()}
+        pictures: dict[str, list[str]] = defaultdict(list)
+        for path in sorted(self.images.iterdir()):
+            if path.suffix.lower() in EXTENSIONS:
+                pictures[path.stem].append(path.name)
         known = {folder: _read_folder(folder) for folder in dict.fromkeys((self.path, *self.among))}
         own = known[self.path]
         stems = sorted({*own, *pictures}) if self.names is None else _listed(self.names, problems)
@@ -49,8 +56,10 @@ class VocSplit:
         for number, stem in enumerate(stems, start=1):
             tree, where = own.get(stem), f"{self.path.name}/{stem}.xml"
             if isinstance(tree, Element):
-                told = (tree.findtext("filename") or "").strip()
-                name = told if present.get(told) == stem else pictures.get(stem) or told or f"{stem}.jpg"
+                told, there = (tree.findtext("filename") or "").strip(), pictures.get(stem, [])
+                name = there[-1] if there and told not in there else told or f"{stem}.jpg"
+                for other in (each for each in there if each != name):
+                    problems.add("image-unused", other, f"{where} describes {name}")
                 records[number] = ImageRecord(number, name, _side(tree, "width"), _side(tree, "height"))
                 trees[number] = where, tree
             elif tree is None:

@@ -38,6 +38,11 @@ class YoloSplit:
     categories: tuple[Category, ...]
     points: bool = False               # whether key points follow each box
 
+    @property
+    def homes(self) -> tuple[Path, ...]:
+        """The folder of the data.yaml, and those that it names."""
+        return self.path.parent, *(place if place.is_dir() else place.parent for place in self.places)
+
     def read(self, problems: Problems) -> Contents:
         """The images and their label files; see `contents.Source`."""
         found = [_inside(self.root, path) for path in self._images(problems)]

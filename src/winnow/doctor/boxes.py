@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -33,15 +34,13 @@ def doubtful_boxes(data: Annotations, problems: Problems) -> None:
                 problems.add(code, where, what, image.id, _box(boxes[number]))
 
 
-def twice(data: Annotations, pictures: Iterable[Sequence[int]]) -> np.ndarray:
-    """Which boxes (A,) repeat an earlier one of the same class; `pictures` are the places of images that show one."""
-    repeated = np.zeros(len(data.boxes), bool)
-    for same in pictures:
-        numbers = np.concatenate([np.arange(data.starts[index], data.starts[index + 1]) for index in same])
-        labels = data.labels[numbers]
-        for first, second in _pairs(data.boxes[numbers], data.crowd[numbers]):
-            repeated[numbers[second]] |= labels[first] == labels[second]
-    return repeated
+def once(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Annotations of one picture, as COCO writes them, without those that repeat an earlier one of the same class."""
+    boxes = np.array([entry["bbox"] for entry in entries], float).reshape(-1, 4)
+    crowd = np.array([bool(entry.get("iscrowd")) for entry in entries], bool)
+    repeated = {second for first, second in _pairs(boxes, crowd)
+                if entries[first]["category_id"] == entries[second]["category_id"]}
+    return [entry for place, entry in enumerate(entries) if place not in repeated]
 
 
 def _pairs(boxes: np.ndarray, crowd: np.ndarray) -> list[tuple[int, int]]:

@@ -7,6 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from ..data.problems import KINDS, Problem, UnusableError
@@ -72,8 +73,8 @@ def fixed(done: Examination, out: Path, *, link: bool) -> Examination:
     if len(copy.left) > SHOWN:
         console.print(f"left for you: and {len(copy.left) - SHOWN} more", style="yellow", markup=False)
     again = examine(copy.data, decode=False)
-    console.print(f"{copy.data} is the repaired copy ({again.verdict}); {out / 'changes.json'} lists "
-                  f"{counted(len(copy.changes), 'change')}", markup=False)
+    console.print(f"{copy.data} is the repaired copy ({again.verdict}), with {copy.kept}; "
+                  f"{out / 'changes.json'} lists {counted(len(copy.changes), 'change')}", markup=False)
     return again
 
 
@@ -118,7 +119,7 @@ def _splits(done: Examination) -> Table:
     for name in columns:
         table.add_column(name.replace("_", " "), justify="right")
     for name, figures in summary(done)["splits"].items():
-        table.add_row(name, *(f"{figures[column]:,}" for column in columns))
+        table.add_row(escape(name), *(f"{figures[column]:,}" for column in columns))
     return table
 
 

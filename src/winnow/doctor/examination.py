@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import os
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from ..data.annotations import Annotations, read_annotations
 from ..data.folders import DataFolder, SplitSource, find_data
 from ..data.problems import KINDS, Problem, Problems, UnusableError
-from ..data.records import ImageRecord
-from ..progress import console
+from ..data.records import ImageRecord, is_outside
+from ..progress import console, counted
 from .boxes import doubtful_boxes
 from .classes import doubtful_classes
 from .pictures import Look, look_at
@@ -55,6 +57,7 @@ class Examination:
     unusable: dict[str, Problem] = field(default_factory=dict)    # why a split can't be loaded
     looks: dict[Path, Look] = field(default_factory=dict)         # at pictures, by path
     twins: list[Twin] = field(default_factory=list)
+    outside: set[Path] = field(default_factory=set)               # pictures out of the data, which are kept from others
 
     @property
     def findings(self) -> list[Finding]:
@@ -103,7 +106,6 @@ def examine(root: Path, *, decode: bool = True) -> Examination:
         for split, data in done.splits.items():
             _odd_pictures(done, split, data)
     for split, data in done.splits.items():
-        _outside(done, split, data)
         doubtful_boxes(data, done.problems[split])
     doubtful_classes(done.splits, everything)
     _twins(done, everything)
@@ -117,6 +119,8 @@ def _read(done: Examination, name: str, source: SplitSource) -> None:
         done.unusable[name] = error.problem
     else:
         done.splits[name], done.problems[name] = data, data.problems
+        done.outside |= {done.path(name, image) for image in data.images
+                         if is_outside(source.images, image.file_name, source.annotations.homes)}
 
 
 def _odd_pictures(done: Examination, split: str, data: Annotations) -> None:
@@ -139,16 +143,6 @@ def _odd_pictures(done: Examination, split: str, data: Annotations) -> None:
             problems.add("name-differs", where, f"its content is {look.facts.format}", image.id)
 
 
-def _outside(done: Examination, split: str, data: Annotations) -> None:
-    """Count pictures whose names lead out of the data set; where links lead is the owner's choice."""
-    homes = [os.path.normpath(each.absolute()) for each in (done.folder.root, done.folder.splits[split].images)]
-    for image in data.images:
-        path = Path(os.path.normpath(done.path(split, image).absolute()))
-        if not any(path.is_relative_to(home) for home in homes):
-            done.problems[split].add("image-outside", f"image {image.id} ({image.file_name})", f"it lies at {path}",
-                                     image.id)
-
-
 def _named_by_content(path: Path, content: str) -> bool:
     """Whether a file's ending is one of those that its format uses."""
     endings = {"JPEG": (".jpg", ".jpeg", ".jpe", ".jfif"), "PNG": (".png",), "GIF": (".gif",), "WEBP": (".webp",)}
@@ -158,34 +152,37 @@ def _named_by_content(path: Path, content: str) -> bool:
 def _twins(done: Examination, problems: Problems) -> None:
     """Pictures that are there twice, in two splits or in one."""
     homes: dict[Path, list[str]] = {}
+    boxes: Counter[tuple[str, Path]] = Counter()
     for split, data in done.splits.items():
-        for image in data.images:
+        for image, count in zip(data.images, np.diff(data.starts).tolist(), strict=True):
             homes.setdefault(done.path(split, image), []).append(split)
+            boxes[split, done.path(split, image)] += count
+
+    def twin(code: str, splits: tuple[str, str], paths: tuple[Path, Path], what: str) -> None:
+        if splits[0] != splits[1]:
+            what += "; " + " and ".join(f"{counted(boxes[split, path], 'box', 'boxes')} in {split}"
+                                        for split, path in zip(splits, paths, strict=True))
+        problems.add(code, f"{splits[0]}: {paths[0].name}, {splits[1]}: {paths[1].name}", what)
+        done.twins.append(Twin(code, splits, paths))
+
     for path, here in homes.items():
         for split in here[:-1]:
             code = "duplicate-file" if split == here[-1] else "duplicate-across-splits"
-            _twin(done, problems, code, (split, here[-1]), (path, path), "the same file")
+            twin(code, (split, here[-1]), (path, path), "the same file")
     known = set()
     for first, *others in same_bytes(homes):
         for other in others:
             known.add((first, other))
             splits = _apart(homes[first], homes[other])
             code = "duplicate-file" if splits[0] == splits[1] else "duplicate-across-splits"
-            _twin(done, problems, code, splits, (first, other), "the same bytes")
+            twin(code, splits, (first, other), "the same bytes")
     for first, other in alike({path: look.fingerprint for path, look in done.looks.items()
                                if look.fingerprint is not None}):
         splits = _apart(homes[first], homes[other])
         if splits[0] != splits[1] and not {(first, other), (other, first)} & known:
-            _twin(done, problems, "alike-across-splits", splits, (first, other), "they look nearly the same")
+            twin("alike-across-splits", splits, (first, other), "they look nearly the same")
 
 
 def _apart(first: list[str], second: list[str]) -> tuple[str, str]:
     """Splits of two pictures, two different ones where there are."""
     return next(((a, b) for a in first for b in second if a != b), (first[0], second[0]))
-
-
-def _twin(done: Examination, problems: Problems, code: str, splits: tuple[str, str], paths: tuple[Path, Path],
-          what: str) -> None:
-    problems.add(code, f"{splits[0]}: {paths[0].name}, {splits[1]}: {paths[1].name}", what)
-    done.twins.append(Twin(code, splits, paths))
-

@@ -25,7 +25,7 @@ from ..data.values import whole
 from ..errors import DataError, UsageError
 from ..files import replace_file
 from ..progress import Progress
-from .boxes import twice
+from .boxes import once
 from .examination import Examination, Finding
 
 CHANGES = {  # what is done about each kind of finding; about those that are not here a person must decide
@@ -41,6 +41,7 @@ CHANGES = {  # what is done about each kind of finding; about those that are not
     "turned with the picture, without their outlines; the size as displayed is written",
     "duplicate-across-splits": "taken out of the first split with its boxes",
     "duplicate-file": "kept once, with the boxes of both", "duplicate-box": "one is left out",
+    "image-outside": "left out with its boxes", "image-unused": "left out",
 }
 Link = Callable[[Path, Path], object]
 
@@ -59,6 +60,7 @@ class Repaired:
     """What was written."""
 
     data: Path                  # to be given as DATA
+    kept: str                   # how much of the source is in it, in words
     changes: list[dict[str, str]]
     left: list[Finding]         # what a person must decide
 
@@ -77,9 +79,10 @@ def repair(done: Examination, out: Path, *, link: bool = False) -> Repaired:
 
     """
     check_new(out, done.folder.root)
-    if not any(len(data.boxes) for data in done.splits.values()):
-        raise DataError(f"{done.folder.root}: there is no box to save, so nothing was written")
     splits = {split: _split(done, split, data) for split, data in done.splits.items()}
+    if not any(split.content["annotations"] for split in splits.values()):
+        why = "; pictures that lie outside of the data are not copied" if done.outside else ""
+        raise DataError(f"{done.folder.root}: there is no box to save, so nothing was written{why}")
     findings = [(each, _change(done, splits, each)) for each in done.findings if each.problem.severity != "note"]
     changes = [each.as_dict() | {"change": change} for each, change in findings if change]
     with _appearing(out) as part:
@@ -88,7 +91,14 @@ def repair(done: Examination, out: Path, *, link: bool = False) -> Repaired:
         for name, split in splits.items():
             _write_json(part / "annotations" / f"instances_{name}.json", split.content)
     data = out / "annotations" / f"instances_{next(iter(splits))}.json" if done.folder.lone else out
-    return Repaired(data, changes, [each for each, change in findings if not change])
+    return Repaired(data, _kept(done, splits), changes, [each for each, change in findings if not change])
+
+
+def _kept(done: Examination, splits: Mapping[str, Split]) -> str:
+    there = (sum(len(column) for column in columns)
+             for columns in zip(*((data.images, data.boxes) for data in done.splits.values()), strict=True))
+    here = (sum(len(split.content[key]) for split in splits.values()) for key in ("images", "annotations"))
+    return "{:,} images and {:,} boxes, of {:,} and {:,} that could be used".format(*here, *there)
 
 
 def check_new(out: Path, root: Path) -> None:
@@ -120,22 +130,25 @@ def _split(done: Examination, split: str, data: Annotations) -> Split:
     pictures = _pictures(done, split, data)
     names: dict[str, Path] = {}
     images, boxes = [], []
-    repeated = twice(data, pictures)
     for same in pictures:
         image = data.images[same[0]]
         name = _free(image.file_name, done.path(split, image), names)
         images.append(known.get(image.id, {}) | {"id": image.id, "file_name": name, "width": image.width,
                                                  "height": image.height})
+        found: list[dict[str, Any]] = []
         for index in same:
-            part = data.of(index)
-            found = turned.get(data.images[index].id)
-            if found is None:
-                found = [_box(data, number, raw) for number in range(part.start, part.stop) if not repeated[number]]
-            boxes += [entry | {"image_id": image.id} for entry in found]
+            upright = turned.get(data.images[index].id)
+            found += _boxes(data, index, raw) if upright is None else upright
+        boxes += [entry | {"image_id": image.id} for entry in once(found)]
     annotations = [{**entry, "id": number} for number, entry in enumerate(boxes, start=1)]
     categories = _categories(data, more.get("categories", []))
     return Split(more | {"images": images, "annotations": annotations, "categories": categories}, names,
                  frozenset(turned))
+
+
+def _boxes(data: Annotations, index: int, raw: Sequence[Any]) -> list[dict[str, Any]]:
+    part = data.of(index)
+    return [_box(data, number, raw) for number in range(part.start, part.stop)]
 
 
 def _box(data: Annotations, number: int, raw: Sequence[Any]) -> dict[str, Any]:
@@ -160,7 +173,7 @@ def _by_id(raw: list[Any]) -> dict[int | None, dict[str, Any]]:
 
 def _pictures(done: Examination, split: str, data: Annotations) -> list[list[int]]:
     """The pictures that stay in a split, each with the places of all images that show it."""
-    out = {path for path, look in done.looks.items() if look.damage}
+    out = {path for path, look in done.looks.items() if look.damage} | done.outside
     first: dict[Path, Path] = {}
     for twin in done.twins:
         if twin.code == "duplicate-across-splits" and twin.splits[0] == split:

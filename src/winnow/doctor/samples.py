@@ -27,7 +27,7 @@ def examples(done: Examination) -> list[Picture]:
         number = max(2, EXAMPLES // len(done.splits))
         for index in sorted(set(np.linspace(0, len(data.images) - 1, number).round().astype(int).tolist())):
             image = data.images[index]
-            picture = _opened(done.path(split, image))
+            picture = _opened(done, done.path(split, image))
             if picture is not None:
                 count = len(data.boxes[data.of(index)])
                 pictures.append(Picture(image.file_name, f"{split}, {count} boxes, {image.width} x {image.height}",
@@ -39,7 +39,6 @@ def of_problems(done: Examination) -> list[Picture]:
     """The first pictures of each kind of finding that is about pictures which can be shown."""
     places = {split: {image.id: index for index, image in enumerate(data.images)}
               for split, data in done.splits.items()}
-    damaged = {path for path, look in done.looks.items() if look.damage}
     shown: dict[str, int] = {}
     pictures = []
     for finding in done.findings:
@@ -49,7 +48,7 @@ def of_problems(done: Examination) -> list[Picture]:
         data = done.splits[finding.split]
         index = places[finding.split].get(found.image)
         path = None if index is None else done.path(finding.split, data.images[index])
-        picture = None if path is None or path in damaged else _opened(path)
+        picture = None if path is None else _opened(done, path)
         if index is not None and picture is not None:
             shown[found.code] = shown.get(found.code, 0) + 1
             pictures.append(Picture(found.code, f"{finding.split}, {found.where}: {found.what}",
@@ -64,7 +63,7 @@ def of_twins(done: Examination) -> list[Picture]:
     for twin in done.twins:
         if shown.get(twin.code, 0) >= EACH or twin.paths[0] == twin.paths[1]:
             continue
-        first, second = (_opened(path) for path in twin.paths)
+        first, second = (_opened(done, path) for path in twin.paths)
         if first is not None and second is not None:
             shown[twin.code] = shown.get(twin.code, 0) + 1
             words = " and ".join(f"{path.name} ({split})" for split, path in zip(twin.splits, twin.paths, strict=True))
@@ -109,10 +108,13 @@ def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
     return canvas
 
 
-def _opened(path: Path) -> Image.Image | None:
+def _opened(done: Examination, path: Path) -> Image.Image | None:
+    """A picture that can be read and may be shown to others; why not is told among the findings."""
+    if path in done.outside or (path in done.looks and done.looks[path].damage):
+        return None
     try:
         return read_image(path)
-    except DataError:  # told among the findings
+    except DataError:
         return None
 
 
