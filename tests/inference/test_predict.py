@@ -40,6 +40,14 @@ def test_rows_are_as_coco_has_them(fixed, images):
                    "bbox": [25, 30, 25, 30], "score": pytest.approx(0.9, abs=1e-4)}
 
 
+def test_a_name_that_is_no_text_goes_into_the_results_and_comes_back(fixed, images):
+    source = str(images / os.fsdecode(b"odd\xff.png"))
+    Image.new("RGB", (100, 60), "gray").save(source)
+    predict_sources(fixed, [source], request=Request(json_path=images / "r.json"))
+    written = json.loads((images / "r.json").read_text())
+    assert written["complete"] and {row["file_name"] for row in written["results"]} == {source}
+
+
 def test_copies_keep_their_names_and_colliding_ones_are_told_apart(fixed, images):
     sources = [str(images / name) for name in ("in/a.jpg", "more/A.JPG", "in/a.jpg", "more/c.webp", "in/ü 1.jpeg")]
     predict_sources(fixed, sources, request=Request(out=images / "out"))

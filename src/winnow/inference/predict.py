@@ -68,8 +68,9 @@ class Request:
 
     def settings(self, predictor: Predictor, sources: Sequence[str]) -> dict[str, Any]:
         """What must be the same when a run is resumed."""
-        return {"sources": _digest(source.encode(errors="surrogatepass") for source in sources), "model": fingerprint(predictor),
-                "threshold": self.threshold, "rho": self.rho, "precision": predictor.precision,
+        names = (source.encode(errors="surrogatepass") for source in sources)
+        return {"sources": _digest(names), "model": fingerprint(predictor), "threshold": self.threshold,
+                "rho": self.rho, "precision": predictor.precision,
                 "out": str(self.out) if self.out else None, "show_tokens": self.show_tokens, "track": self.track,
                 "slices": [self.slicing.side, self.slicing.overlap] if self.slicing else None}
 

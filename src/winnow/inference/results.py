@@ -21,6 +21,7 @@ from ..files import check_free, replace_file
 from .stopping import unbroken
 
 Row = dict[str, Any]
+ESCAPED = "backslashreplace"  # of letters that UTF-8 can't write, as names of files have them: JSON's own escape
 
 
 @dataclass
@@ -69,10 +70,10 @@ class Journal:
         with writing(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
             if self.resume:
-                self._file = self.path.open("r+", encoding="utf-8")
+                self._file = self.path.open("r+", encoding="utf-8", errors=ESCAPED)
                 self._take_up(self._file)
             else:
-                self._file = self.path.open("w", encoding="utf-8")
+                self._file = self.path.open("w", encoding="utf-8", errors=ESCAPED)
                 self._write({"settings": self.settings})
         return self
 
@@ -156,7 +157,8 @@ def coco_rows(source: str, detections: sv.Detections, **more: Any) -> Iterator[R
 def write_results(path: Path, journal: Path, tally: Tally, *, complete: bool) -> None:
     """The results file of a journal, without holding its rows in memory."""
     def write(new: Path) -> None:
-        with journal.open(encoding="utf-8") as lines, new.open("w", encoding="utf-8") as file:
+        with journal.open(encoding="utf-8") as lines, \
+                new.open("w", encoding="utf-8", errors=ESCAPED) as file:
             file.write('{"results": [')
             between = "\n"
             for line in lines:
