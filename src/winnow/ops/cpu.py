@@ -11,7 +11,7 @@ from torch import Tensor
 from ..structures import Shapes
 from . import library
 
-MOST = 1024  # places of one query's head; a kernel keeps those of two on its stack
+MOST = 1024  # places of one query's head; a kernel keeps those of a few heads on its stack
 
 
 class _Rows(ctypes.Structure):

@@ -36,43 +36,33 @@ INLINE void read_spots(const Call *call, Spots *spots, int64_t b, int64_t q, int
     else read_weights(spots, 0, weights, 0, spots->n, 0);
 }
 
-#define KEPT 65536 /* floats, for the corners of two queries */
-
-/* Some heads of queries. While one query is read, the next one aims: so memory has time to bring what that reads. */
-INLINE void read_heads(const Call *call, Spots *spots, float *kept, int64_t from, int64_t to, int64_t first,
-                       int64_t behind, int fused) {
-    int64_t heads = behind - first, size = CORNERS * padded(spots->n);
-    for (int64_t item = from; item <= to; item++) {
-        float *own = kept + item % 2 * heads * size, *ready = kept + (item + 1) % 2 * heads * size;
-        int64_t b = item / call->queries, q = item % call->queries;
-        int64_t b_ready = (item - 1) / call->queries, q_ready = (item - 1) % call->queries;
-        if (fused && item < to) refer(call, spots, row(&call->reference, b, q, 0));
-        for (int64_t m = first; m < behind; m++, own += size, ready += size) {
-            if (item < to) {
-                Plane values = plane(&call->values, b, m);
-                spots->corners = four(own, spots->n);
-                read_spots(call, spots, b, q, m);
-                if (fused) share(spots);
-                aim(spots);
-                look_for(&values, call->nothing, spots);
-            }
-            if (item > from) {
-                Corners corners = four(ready, spots->n);
-                char *out = row(&call->out, b_ready, q_ready, m);
-                if (call->values.half) gather(&corners, spots->n, out, call->channels, 1);
-                else gather(&corners, spots->n, out, call->channels, 0);
-            }
-        }
-    }
-}
+#define AHEAD 3 /* heads that have aimed and are not yet read: memory has time to bring what they will read */
 
 INLINE void read_queries(const Call *call, int64_t from, int64_t to, int fused) {
-    int64_t n = call->levels * call->points, heads = KEPT / (2 * CORNERS * padded(n)); /* that fit */
-    float room[ROOM(n)], kept[KEPT];
+    int64_t n = call->levels * call->points, heads = call->heads, size = CORNERS * padded(n);
+    float room[ROOM(n)], kept[(AHEAD + 1) * size];
     Spots spots = furnish(room, n);
     lay_levels(call, &spots);
-    for (int64_t m = 0; m < call->heads; m += heads)
-        read_heads(call, &spots, kept, from, to, m, m + heads < call->heads ? m + heads : call->heads, fused);
+    for (int64_t i = from * heads; i < to * heads + AHEAD; i++) {
+        int64_t ready = i - AHEAD;
+        if (i < to * heads) {
+            int64_t item = i / heads, m = i % heads, b = item / call->queries, q = item % call->queries;
+            Plane values = plane(&call->values, b, m);
+            spots.corners = four(kept + i % (AHEAD + 1) * size, n);
+            if (fused && m == 0) refer(call, &spots, row(&call->reference, b, q, 0));
+            read_spots(call, &spots, b, q, m);
+            if (fused) share(&spots);
+            aim(&spots);
+            look_for(&values, call->nothing, &spots);
+        }
+        if (ready >= from * heads) {
+            int64_t item = ready / heads, m = ready % heads;
+            Corners corners = four(kept + ready % (AHEAD + 1) * size, n);
+            char *out = row(&call->out, item / call->queries, item % call->queries, m);
+            if (call->values.half) gather(&corners, n, out, call->channels, 1);
+            else gather(&corners, n, out, call->channels, 0);
+        }
+    }
 }
 
 static void sample(const void *call, int64_t worker, int64_t from, int64_t to) { read_queries(call, from, to, 0); }

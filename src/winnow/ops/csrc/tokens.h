@@ -23,7 +23,7 @@ INLINE void corners(const Plane *from, const Spots *spots, int64_t i, char *at[4
 
 #define LINE 64 /* bytes that come from memory at once */
 
-/* Looks for the four tokens around places, and sends for them: they are here by the time that another query is read.
+/* Looks for the four tokens around places, and sends for them: they are here by the time that others are read.
    Nothing is a row of zeros, for where there is no token. */
 INLINE void look_for(const Plane *from, const float *nothing, Spots *spots) {
     for (int64_t i = 0; i < spots->n; i += LANES / 2) {
