@@ -1,6 +1,7 @@
 """Writes docs/evidence/options.md: what options of a run cost in time, and what they save in memory.
 
-    python -m evidence.options               # some minutes on two cores; nothing else should run
+    python -m evidence.options              # some minutes on two cores; nothing else should run
+    python -m evidence.options --rounds 1
 
 Each measurement is a run of `winnow train` in a process of its own; the contenders take turns.
 """
@@ -34,7 +35,7 @@ from winnow.training.run import RunFolder
 
 from .training import DOCS, ROOT
 
-ROUNDS, SEED = 3, 42
+SEED = 42
 PICTURES = Recipe(width=480, height=320, objects=(1, 6))
 OPTIONS = ("", "deterministic=true", "checkpointing=true")
 
@@ -45,11 +46,12 @@ class Case:
 
     model: str
     steps: int
-    settings: tuple[str, ...]
+    batch: int
+    settings: tuple[str, ...] = ()
 
 
-CASES = (Case("sparse-detr-tiny", 12, ("batch_size=4",)),
-         Case("sparse-detr-swint", 4, ("batch_size=1", "size=320", "longest=480", "backbone.scratch=true")))
+CASES = (Case("sparse-detr-tiny", 8, 2),
+         Case("sparse-detr-swint", 4, 1, ("size=320", "longest=480", "backbone.scratch=true")))
 COMMON = (f"seed={SEED}", "epochs=1", "track=none", "save_every=0")
 
 
@@ -57,29 +59,29 @@ def main() -> None:
     """Measure, and write the page; or be one of the processes that measure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worker", nargs=4, metavar=("CASE", "OPTION", "DATA", "OUT"), help=argparse.SUPPRESS)
-    worker = parser.parse_args().worker
-    if worker:
-        case, option, data, out = worker
+    parser.add_argument("--rounds", type=int, default=3)
+    asked = parser.parse_args()
+    if asked.worker:
+        case, option, data, out = asked.worker
         console.quiet = True
         print(json.dumps(work(CASES[int(case)], option, Path(data), Path(out))))
         return
     taken: dict[tuple[str, str], list[dict[str, Any]]] = {}
     with tempfile.TemporaryDirectory() as scratch:
-        for turn in range(ROUNDS):
+        for turn in range(asked.rounds):
             for number, case in enumerate(CASES):
                 for option in OPTIONS:
                     row = measure(number, option, Path(scratch), turn)
                     taken.setdefault((case.model, option), []).append(row)
                     console.print(f"{case.model} {option}: {row}", markup=False)
-    (DOCS / "options.md").write_text(page(taken))
+            (DOCS / "options.md").write_text(page(taken))
 
 
 def measure(number: int, option: str, scratch: Path, turn: int) -> dict[str, Any]:
     """One run in a process of its own."""
     case, data = CASES[number], scratch / f"data-{number}"
     if not data.exists():
-        images = case.steps * (4 if "batch_size=4" in case.settings else 1)
-        write_data(data, train=images, val=1, recipe=PICTURES)
+        write_data(data, train=case.steps * case.batch, val=1, recipe=PICTURES)
     out = scratch / f"{case.model}-{option}-{turn}"
     told = subprocess.run([sys.executable, "-m", "evidence.options", "--worker", str(number), option, str(data),
                            str(out)], cwd=ROOT, env=os.environ | {"WINNOW_OFFLINE": "1"}, check=True,
@@ -106,7 +108,7 @@ def work(case: Case, option: str, data: Path, out: Path) -> dict[str, Any]:
             memory.append(own_memory("VmHWM") or 0)
 
     config = run_config(str(data), case.model, out=str(out), workers=0,
-                        assignments=[*COMMON, *case.settings, *([option] if option else [])])
+                        assignments=[*COMMON, f"batch_size={case.batch}", *case.settings, *([option] * bool(option))])
     with patch.object(Progress, "__enter__", begin), patch.object(Progress, "advance", step), \
             patch("winnow.training.watch.Watch._show"), patch("winnow.training.watch.Watch._page"):
         train(config)
@@ -126,19 +128,20 @@ def page(taken: dict[tuple[str, str], list[dict[str, Any]]]) -> str:
         rows.append(f"| {model} | {option or 'as it is'} | {statistics.median(row['step'] for row in mine):.2f} s | "
                     f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f}) | {grown:.0f} MB | "
                     f"{grown / usual:.2f} | {mine[0]['loss']:.6f}{'' if same else ', **not the same**'} |")
-    settings = "\n".join(f"- {case.model}: {counted(case.steps, 'step')}, `--set {' '.join(case.settings)}`"
-                         for case in CASES)
+    settings = "\n".join(f"- {case.model}, {counted(case.steps, 'step')} of {counted(case.batch, 'image')}"
+                         + (f", `--set {' '.join(case.settings)}`" if case.settings else "") for case in CASES)
+    rounds = counted(len(next(iter(taken.values()))), "round")
     return f"""# What options of a run cost and save
 
 `python -m evidence.options`, {date.today()}, {platform.machine()} with {os.cpu_count()} CPU cores,
 {counted(torch.get_num_threads(), "thread")}, torch {torch.__version__}, float32, seed {SEED}. Pictures of
-{PICTURES.width} x {PICTURES.height}, an epoch each, {counted(ROUNDS, "round")} in turns, each run a process of its own:
+{PICTURES.width} x {PICTURES.height}, {rounds} in turns, each run a process of its own:
 
 {settings}
 
-A step is the median of an epoch's, without the first two. Ratios are to the run as it is, within a round: median, least
+A step is the median of a run's, without the first two. Ratios are to the run as it is, within a round: median, least
 and most. Memory is what the process took at its peak in training above what it took before the first step. The loss is
-the epoch's mean: **the same to the last digit** unless said otherwise.
+the mean of all steps: **the same to the last digit** unless said otherwise.
 
 | model | option | a step | ratio | memory of training | ratio | loss |
 | --- | --- | --- | --- | --- | --- | --- |
