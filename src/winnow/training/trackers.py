@@ -164,7 +164,8 @@ class Trackers:
                     self.told[name] = epoch
             except Exception as error:
                 self._leave_out(name, error)
-        self.folder.write_told(self.told)
+        if self.told:
+            self.folder.write_told(self.told)
 
     def close(self) -> None:
         """Nothing more will come."""
