@@ -1,29 +1,16 @@
-"""The pages in a real browser: what is drawn is there, in light and dark, wide and narrow, and no network is asked.
-
-Needs playwright (the extra "browser") and Chromium; `make test-browser` sets both up. Screenshots are kept in the
-folder WINNOW_SCREENSHOTS, where that is set.
-"""
+"""The pages in a real browser: what is drawn is there, in light and dark, wide and narrow, and no network is asked."""
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from winnow import cli
 
 from ..training.conftest import PICTURES, configured
+from .conftest import keep_screenshot
 
-playwright = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install 'winnow-detr[browser]'")
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-QUIET = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
-         "--disable-sync")
 VIEWS = {"light": ("light", 1280), "dark": ("dark", 1280), "narrow": ("light", 390), "narrow-dark": ("dark", 390)}
 EXPECTED = {  # least drawings and pictures, and words
     "run": (8, 3, ("Learning", "Loss by term", "Learning rate", "Precision by recall", "Confusions", "Kept tokens",
@@ -48,14 +35,6 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
             cli.main(words)
         assert left.value.code in (0, 1)  # the doctor may find something
     return {"run": run.report, "val": root / "val.html", "check": root / "check.html"}
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    with playwright.sync_playwright() as driver:
-        opened = driver.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
-        yield opened
-        opened.close()
 
 
 @pytest.mark.parametrize("view", VIEWS)
@@ -97,13 +76,6 @@ def test_behind_every_chart_is_its_table(browser, pages, name):
     for table in page.query_selector_all("section > .scroll table"):
         assert table.is_visible()
     page.close()
-
-
-def keep_screenshot(page: Any, name: str) -> None:
-    folder = os.environ.get("WINNOW_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.screenshot(path=str(Path(folder) / f"{name}.png"), full_page=True)
 
 
 LOOK = """() => {

@@ -55,10 +55,14 @@ class Inside:
 
 @pytest.fixture(scope="session")
 def checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_checkpoint(tmp_path_factory.mktemp("served") / "shapes.safetensors")
+
+
+def write_checkpoint(path: Path) -> Path:
+    """A small model that has not learned anything."""
     torch.manual_seed(0)
     named = models.find("sparse-detr-tiny")
     settings = {**named.settings, "classes": len(CLASSES)}
-    path = tmp_path_factory.mktemp("served") / "shapes.safetensors"
     save(path, Checkpoint(models.build(named.paper, settings), named.paper, settings,
                           tuple(Category(i + 1, name) for i, name in enumerate(CLASSES)), SMALL))
     return path
