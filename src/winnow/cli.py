@@ -164,7 +164,7 @@ def predict(sources: Annotated[list[str], typer.Argument(
                 "--slice", metavar="PIXELS", help="Look at larger images in slices of this side.")] = None,
             overlap: Annotated[float, typer.Option(help="Share of a slice that its neighbours see too.")] = 0.2,
             track: Annotated[bool, typer.Option("--track", help="Number the objects of a video.")] = False,
-            batch_size: Annotated[int, typer.Option(min=1, help="Frames of a video at once.")] = 1,
+            batch_size: Annotated[int, typer.Option(min=1, help="Frames, or slices, at once.")] = 1,
             resume: Annotated[bool, typer.Option("--resume", help="Go on where the same call was stopped.")] = False,
             precision: Precision = "fp32",
             ) -> None:

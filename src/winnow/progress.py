@@ -62,9 +62,11 @@ class Progress:
             self._tell()
 
     def say(self, note: str) -> None:
-        """Other words on how it goes, without a step."""
+        """Other words on how it goes, without a step; a file gets a line now and then."""
         self.note = note
         self.bar.update(self.task, note=note)
+        if not console.is_terminal and time.monotonic() - self.told > self.every:
+            self._tell()
 
     def _noted(self) -> str:
         return self.note if isinstance(self.note, str) else self.note()

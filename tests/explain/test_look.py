@@ -43,6 +43,15 @@ def test_every_layer_says_what_it_predicted_and_where_it_looked():
     assert not np.allclose(seen.layers[0].boxes, seen.layers[-1].boxes)
 
 
+def test_after_a_layer_each_query_has_the_class_that_it_thought_best_by_then(sparse):
+    seen = look(sparse, PICTURE, threshold=0)
+    assert len(seen.queries) > len(set(seen.queries))  # some became two detections
+    found = seen.at(seen.layers[-1])
+    assert len(found) == len(set(seen.queries))
+    assert found.data["class_name"][0] == seen.detections.data["class_name"][0]
+    assert np.allclose(found.confidence[0], seen.detections.confidence[0], atol=1e-5)
+
+
 def test_points_are_in_pixels_of_the_image_around_where_queries_start(sparse):
     """Fresh heads look in rings around their query and predict the box it starts from: both have one middle."""
     (layer,) = look(sparse, PICTURE).layers

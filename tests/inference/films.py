@@ -26,11 +26,11 @@ class Facts:
 
 
 def film(path: Path, count: int = 12, size: tuple[int, int] = (64, 48), *, stamps: Sequence[int] = (), sound: str = "",
-         codec: str = "libx264", key_every: int = 12) -> Path:
+         codec: str = "libx264", key_every: int = 12, rate: Fraction = Fraction(RATE)) -> Path:
     """A video whose frame i is grey of brightness 20 + 8 i; `stamps` are its times in milliseconds."""
-    base = Fraction(1, 1000) if stamps else Fraction(1, RATE)
+    base = Fraction(1, 1000) if stamps else 1 / rate
     with av.open(str(path), "w") as container:
-        stream = container.add_stream(codec, rate=RATE, options={"g": str(key_every)} if codec == "libx264" else {})
+        stream = container.add_stream(codec, rate=rate, options={"g": str(key_every)} if codec == "libx264" else {})
         stream.width, stream.height = size
         stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else stream.codec_context.codec.video_formats[0].name
         stream.time_base = stream.codec_context.time_base = base
@@ -41,12 +41,21 @@ def film(path: Path, count: int = 12, size: tuple[int, int] = (64, 48), *, stamp
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if voice is not None:
-            for start in range(0, 48000 * count // RATE, 1024):
+            for start in range(0, int(48000 * count / rate), 1024):
                 tone = (8000 * np.sin(np.arange(start, start + 1024) / 16)).astype(np.int16)[None]
                 piece = av.AudioFrame.from_ndarray(tone, "s16", "mono")
                 piece.sample_rate, piece.pts = 48000, start
                 container.mux(voice.encode(piece))
             container.mux(voice.encode(None))
+    return path
+
+
+def turned(path: Path) -> Path:
+    """The same MP4, marked as shot with the telephone held upright."""
+    data = path.read_bytes()
+    assert data.count(UPRIGHT) == 2  # of the film and of its track
+    place = data.index(UPRIGHT, data.index(b"tkhd"))
+    path.write_bytes(data[:place] + TO_THE_RIGHT + data[place + len(UPRIGHT):])
     return path
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
+from winnow.inference import ahead
 from winnow.inference.ahead import Ahead
 
 
@@ -70,3 +71,20 @@ def test_leaving_early_stops_the_thread():
         next(iter(items))
     source.close()
     assert closed.is_set()
+
+
+def test_what_is_read_is_closed_in_the_end_but_not_under_a_reader(monkeypatch):
+    closed: list[str] = []
+    with Ahead(range(3), 1, close=lambda: closed.append("read")) as items:
+        list(items)
+    monkeypatch.setattr(ahead, "PATIENCE", 0.01)
+    answer = threading.Event()
+
+    def silent() -> Iterator[int]:
+        yield 0
+        answer.wait(10)
+
+    with Ahead(silent(), 1, close=lambda: closed.append("silent")) as items:
+        assert next(iter(items)) == 0
+    answer.set()
+    assert closed == ["read"]

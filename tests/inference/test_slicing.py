@@ -120,3 +120,16 @@ def test_slices_that_make_no_sense_are_refused():
         Slicing(10)
     with pytest.raises(UsageError, match="overlap"):
         Slicing(640, 1.5)
+
+
+def test_slices_pass_in_groups_and_tell_how_many_are_done():
+    groups, told = [], []
+
+    def eye(images: list[Image.Image]) -> list[sv.Detections]:
+        groups.append(len(images))
+        return find(images)
+
+    image = picture((1000, 400), (10, 20, 30, 50), (700, 300, 730, 330))
+    found = Slicing(300).detect(image, eye, 3, lambda done, count: told.append((done, count)))
+    assert groups == [1, 3, 3, 2] and told == [(3, 8), (6, 8), (8, 8)]
+    assert np.allclose(found.xyxy, Slicing(300).detect(image, find).xyxy)

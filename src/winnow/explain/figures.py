@@ -20,6 +20,7 @@ from ..inference.drawing import PALETTE, draw, labels, scaled
 from ..progress import counted
 from .look import Aim, Floats, Look
 from .panels import (
+    GAP,
     GROUND,
     LINE,
     NOTE,
@@ -112,20 +113,19 @@ def sampling_points(look: Look, detection: int = 0) -> Figure:
 
 
 def layer_boxes(look: Look) -> Figure:
-    """The boxes that became detections, after each decoder layer. UsageError for a model without a decoder."""
+    """What became detections, after each decoder layer: boxes and best classes. UsageError for a model without one."""
     if not look.layers:
         raise UsageError("this model has no decoder, and so no layers to show; use a DETR")
     base = panel_image(look.image)
     factor = base.width / look.image.width
-    last = look.layers[-1].boxes[look.queries]
+    last = look.at(look.layers[-1])
     panels = []
     for number, layer in enumerate(look.layers, 1):
-        boxes = layer.boxes[look.queries]
-        shown = sv.Detections(boxes.clip(0, np.array(look.image.size * 2)), class_id=look.detections.class_id,
-                              confidence=layer.scores[look.queries], data=dict(look.detections.data))
-        note = "nothing was found" if not len(boxes) else f"{layer.scores[look.queries].mean():.2f} sure, " \
-            f"{_overlap(boxes, last):.2f} IoU with the last"
-        panels.append(Panel(f"Layer {number}", note, draw(base, scaled(shown, factor))))
+        found = look.at(layer)
+        note = "nothing was found" if found.confidence is None or not len(found) else \
+            f"{found.confidence.mean():.2f} sure, {_overlap(found, last):.2f} IoU with the last"
+        found.xyxy = found.xyxy.clip(0, np.array(look.image.size * 2))
+        panels.append(Panel(f"Layer {number}", note, draw(base, scaled(found, factor))))
     return sheet("How the detections settled, layer by layer", _rows(panels), base.size)[0]
 
 
@@ -214,15 +214,16 @@ def _legend(figure: Figure, look: Look) -> None:
     """Which colour is which level, in the upper right corner."""
     marks = [Line2D([], [], marker="o", linestyle="", markersize=6, color=colour, label=f"stride {level.stride}")
              for level, colour in zip(look.levels, PALETTE, strict=False)]
-    height = figure.get_size_inches()[1] * figure.dpi
-    figure.legend(handles=marks, loc="upper right", ncols=len(marks), bbox_to_anchor=(1, 1 - 18 / height),
-                  frameon=False, fontsize=8.5, labelcolor=NOTE, handletextpad=0.1, columnspacing=1.0)
+    width, height = figure.get_size_inches() * figure.dpi
+    figure.legend(handles=marks, loc="upper right", ncols=len(marks), frameon=False, fontsize=8.5,
+                  bbox_to_anchor=(1 - GAP / width, 1 - 33 / height), borderpad=0, borderaxespad=0, labelcolor=NOTE,
+                  handletextpad=0.1, columnspacing=1.0)
 
 
 def _named(look: Look, detection: int) -> str:
     return labels(cast(sv.Detections, look.detections[[detection]]))[0]
 
 
-def _overlap(boxes: Floats, others: Floats) -> float:
+def _overlap(found: sv.Detections, others: sv.Detections) -> float:
     """The mean IoU of boxes with their counterparts."""
-    return float(iou(torch.from_numpy(boxes), torch.from_numpy(others))[0].mean())
+    return float(iou(torch.from_numpy(found.xyxy), torch.from_numpy(others.xyxy))[0].mean())

@@ -15,6 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..boxes import to_corners
+from ..data.categories import Category
 from ..detector import Detector
 from ..errors import UsageError
 from ..inference.predictor import KEEP, THRESHOLD, Predictor, Seen, Source
@@ -56,6 +57,18 @@ class Look:
     queries: Indices           # (N,) which query became each detection; empty without layers
     levels: list[Level]        # the tokens, finest level first
     layers: list[Layer]        # of the decoder, in order
+    categories: tuple[Category, ...]  # of the detector, which labels of layers count through
+
+    def at(self, layer: Layer) -> sv.Detections:
+        """What the queries behind the detections thought after a layer: each one's box and its best class by then.
+
+        A query that became two detections, in two classes, is there once.
+        """
+        queries = list(dict.fromkeys(self.queries.tolist()))
+        found = [self.categories[label] for label in layer.labels[queries].tolist()]
+        return sv.Detections(layer.boxes[queries], confidence=layer.scores[queries],
+                             class_id=np.array([category.id for category in found], int),
+                             data={"class_name": np.array([category.name for category in found], str)})
 
     def aims(self) -> list[Aim]:
         """Where each decoder layer looked. UsageError where layers do not aim."""
@@ -95,12 +108,12 @@ def look(detector: Predictor, image: Source, *, rho: float | None = None, thresh
         raise UsageError(f"a detector is what winnow.load gives, got {type(detector).__name__}")
     seen = detector.run(image, rho=rho, threshold=threshold, keep=keep, samples=True)
     if not isinstance(seen.output, Output):
-        return Look(seen.image, seen.detections, np.zeros(0, np.int64), [], [])
+        return Look(seen.image, seen.detections, np.zeros(0, np.int64), [], [], detector.categories)
     assert isinstance(detector.detector, Detector)
-    return _of(seen, detector.detector.criterion.classification, keep)
+    return _of(seen, detector.detector.criterion.classification, keep, detector.categories)
 
 
-def _of(seen: Seen, how: Classification, keep: int) -> Look:
+def _of(seen: Seen, how: Classification, keep: int, categories: tuple[Category, ...]) -> Look:
     """What is in an output of one image, whose final prediction the detections were read off."""
     output: Output = seen.output
     queries = how.best(output.final.logits.float(), keep).query[0, :len(seen.detections)]
@@ -109,7 +122,7 @@ def _of(seen: Seen, how: Classification, keep: int) -> Look:
     predictions = [stage.prediction for stage in output.stages if stage.name.startswith("decoder.")]
     layers = [_layer(each, how, seen.image.size, aims[i] if aims else None) for i, each in enumerate(predictions)]
     return Look(seen.image, seen.detections, queries.cpu().numpy(),
-                token_levels(output, seen.size) if told else [], layers)
+                token_levels(output, seen.size) if told else [], layers, categories)
 
 
 def _layer(prediction: Prediction, how: Classification, size: tuple[int, int], aim: Aim | None) -> Layer:

@@ -18,12 +18,14 @@ class Ahead(Generic[Item]):
 
     depth      so many items wait at most
     droppable  of a live source, which items may be dropped when none fits any more; the oldest of them is, and counted
+    close      called in the end, unless the thread still waits in the iterable: closing that under it would crash
 
     An error of the iterable is raised where the items are taken, after those before it.
     """
 
-    def __init__(self, items: Iterable[Item], depth: int, droppable: Callable[[Item], bool] | None = None):
-        self.dropped = 0
+    def __init__(self, items: Iterable[Item], depth: int, droppable: Callable[[Item], bool] | None = None,
+                 close: Callable[[], None] = lambda: None):
+        self.dropped, self._close = 0, close
         self._items, self._depth, self._droppable = items, depth, droppable
         self._waiting: deque[Item] = deque()
         self._change = threading.Condition()
@@ -41,6 +43,8 @@ class Ahead(Generic[Item]):
             self._stopped = True
             self._change.notify_all()
         self._thread.join(PATIENCE)
+        if not self._thread.is_alive():
+            self._close()
 
     def __iter__(self) -> Iterator[Item]:
         while True:

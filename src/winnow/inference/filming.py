@@ -63,7 +63,8 @@ class Filming:
             bar = stack.enter_context(Progress(video.name, video.expected)) if self.progress else None
             recorder = stack.enter_context(self._recorder(video, number)) if self.pictures else None
             tracks = Tracks(self.threshold, float(video.rate)) if self.track else None
-            parts = stack.enter_context(Ahead(video.parts(), depth(video), is_frame if video.live else None))
+            parts = stack.enter_context(Ahead(video.parts(), depth(video), is_frame if video.live else None,
+                                              close=video.close))
             shown = _Shown(video, recorder, tracks, bar)
             try:
                 for group in grouped(parts, self.batch_size):
@@ -94,7 +95,9 @@ class Filming:
 
     def _detect(self, frames: list[NDArray[np.uint8]]) -> list[sv.Detections]:
         images = [Image.fromarray(pixels) for pixels in frames]
-        return [self.slicing.detect(image, self.find) for image in images] if self.slicing else self.find(images)
+        if not self.slicing:
+            return self.find(images)
+        return [self.slicing.detect(image, self.find, self.batch_size) for image in images]
 
     def _recorder(self, video: Video, number: int) -> Recorder:
         assert self.pictures is not None

@@ -24,7 +24,7 @@ from .pictures import Pictures
 from .predictor import THRESHOLD, Predictor, Seen, load, read
 from .results import Journal, Tally, coco_rows
 from .slicing import Find, Slicing
-from .sources import expand
+from .sources import expand, file_name
 from .stopping import heard, unbroken
 from .tracking import tracker_class
 
@@ -43,7 +43,7 @@ class Request:
     show_tokens  write a sheet of the kept tokens beside each copy, as NAME-tokens.png
     slicing      look at large images in slices
     track        number the objects of a video
-    batch_size   frames of a video that pass the network together
+    batch_size   frames of a video, or slices of an image, that pass the network together
     resume       go on with a run that was killed or interrupted
     progress     show bars with the time left
     """
@@ -107,7 +107,7 @@ def predict_sources(predictor: Predictor, images: Sequence[str], videos: Sequenc
 def _check(predictor: Predictor, videos: Sequence[str], request: Request) -> None:
     predictor.check(request.threshold, request.rho)
     if request.batch_size < 1:
-        raise UsageError(f"at least 1 frame passes the network, got a batch of {request.batch_size}")
+        raise UsageError(f"at least 1 frame or slice passes the network, got a batch of {request.batch_size}")
     if request.show_tokens:
         if not predictor.sparse:
             raise UsageError("this model keeps every token, so there is no choice to show; use a sparse model")
@@ -133,7 +133,7 @@ def _predict_images(predictor: Predictor, images: Sequence[str], begin: int, req
         for number in range(begin, len(images)):
             source = images[number]
             try:
-                seen = _see(predictor, source, request)
+                seen = _see(predictor, source, request, bar)
             except WinnowError as error:
                 journal.fail(source, str(error).removeprefix(f"{source}: "))
             else:
@@ -143,15 +143,20 @@ def _predict_images(predictor: Predictor, images: Sequence[str], begin: int, req
                     journal.done(source, list(coco_rows(source, seen.detections)))
             if bar:
                 failed = len(journal.tally.failed)
-                bar.advance(f"{failed} failed" if failed else None)
+                bar.advance(f"{failed} failed" if failed else "")
 
 
-def _see(predictor: Predictor, source: str, request: Request) -> Seen:
+def _see(predictor: Predictor, source: str, request: Request, bar: Progress | None) -> Seen:
     """One image, as a whole or in slices."""
+    def told(done: int, count: int) -> None:
+        if bar:
+            bar.say(f"{file_name(source)}: slice {done} of {count}")
+
     if not request.slicing:
         return predictor.run(source, threshold=request.threshold, rho=request.rho, samples=request.show_tokens)
     image = read(source)
-    return Seen(image, request.slicing.detect(image, finder(predictor, request)), None, (0, 0))
+    found = request.slicing.detect(image, finder(predictor, request), request.batch_size, told)
+    return Seen(image, found, None, (0, 0))
 
 
 def finder(predictor: Predictor, request: Request) -> Find:

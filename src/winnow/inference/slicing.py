@@ -21,6 +21,7 @@ from scipy.sparse.csgraph import connected_components
 from ..errors import UsageError
 
 Find = Callable[[list[Image.Image]], list[sv.Detections]]  # what is found on each of some images
+Told = Callable[[int, int], None]  # how many slices are done, and of how many
 Numbers = NDArray[Any]
 Sides = NDArray[np.bool_]  # (N, 4) left, top, right, bottom
 
@@ -50,17 +51,24 @@ class Slicing:
         width, height = (min(self.side, length) for length in size)
         return [(x, y, x + width, y + height) for y in down for x in across]
 
-    def detect(self, image: Image.Image, find: Find) -> sv.Detections:
-        """What `find` sees on the slices and on the whole image, each object once, best first."""
+    def detect(self, image: Image.Image, find: Find, batch_size: int = 1,
+               told: Told | None = None) -> sv.Detections:
+        """What `find` sees on the slices and on the whole image, each object once, best first.
+
+        `find` gets so many slices at once; `told` hears how many are done, and how many there are.
+        """
         slices = self.boxes(image.size)
-        if len(slices) == 1:
-            return find([image])[0]
         parts = [find([image])[0]]
+        if len(slices) == 1:
+            return parts[0]
         cut = [np.zeros((len(parts[0]), 4), bool)]
-        for box in slices:
-            found = find([image.crop(box)])[0]
-            parts.append(moved(found, box[:2]))
-            cut.append(at_ends(parts[-1].xyxy, box, image.size))
+        for begin in range(0, len(slices), batch_size):
+            boxes = slices[begin:begin + batch_size]
+            for box, found in zip(boxes, find([image.crop(box) for box in boxes]), strict=True):
+                parts.append(moved(found, box[:2]))
+                cut.append(at_ends(parts[-1].xyxy, box, image.size))
+            if told:
+                told(begin + len(boxes), len(slices))
         return merge(cast(sv.Detections, sv.Detections.merge(parts)), np.concatenate(cut))
 
 

@@ -72,6 +72,10 @@ class Video:
         if self.stream.width * self.stream.height > LARGEST_FRAME:
             raise DataError(f"{source}: frames of {self.stream.width}x{self.stream.height} are too large")
 
+    def close(self) -> None:
+        """Let go of the file or device; nobody may be reading."""
+        self.container.close()
+
     @property
     def name(self) -> str:
         """What the user may recognise it by."""
@@ -173,7 +177,7 @@ class Video:
 def open_video(source: str) -> Video:
     """The video behind a path, an address, or camera:NUMBER.
 
-    It is closed when the last one lets go of it: a thread may still be waiting for a network that does not answer.
+    It stays open until it is closed, or the last one lets go of it.
 
     Raises:
         UsageError: for a camera that can't be named on this system.
