@@ -2,6 +2,7 @@
 
     python -m evidence.loading             # a quarter of an hour on two cores
     python -m evidence.loading --share 50  # a fiftieth of the images
+    python -m evidence.loading --data set --only epochs  # one of the parts; what they find is kept beside the set
 
 The set is generated: 118,287 images with 860,001 boxes and outlines in a JSON file as COCO writes it, and files of its
 images that are links to a few pictures of 640 x 480. Memory is what Linux counts: RSS, and PSS, in which pages that
@@ -39,6 +40,7 @@ PAGE = ROOT / "docs" / "evidence" / "loading.md"
 IMAGES, BOXES, CLASSES, SEED, PICTURES = 118_287, 860_001, 80, 0, 64
 WORKERS, EPOCHS, BATCH = 2, 3, 4
 MODELS = {"sparse-detr-tiny": (240, 400), "sparse-detr-r50": (480, 800)}  # sizes that a processor trains at
+PARTS = ("start", "epochs", *MODELS)
 
 
 def main() -> None:
@@ -47,6 +49,7 @@ def main() -> None:
     parser.add_argument("--share", type=int, default=1, help="take one image in so many")
     parser.add_argument("--steps", type=int, default=12, help="of training, the first two of which do not count")
     parser.add_argument("--data", type=Path, help="where the set is kept; by default it goes away again")
+    parser.add_argument("--only", choices=PARTS, help="measure this part, and write no page")
     parser.add_argument("--part", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.part:
@@ -57,17 +60,21 @@ def main() -> None:
         data = args.data or Path(folder)
         if not (data / "annotations.json").exists():
             generate(data, IMAGES // args.share, BOXES // args.share)
-        found = {part: measured(part, data, args.steps) for part in ("start", "epochs", *MODELS)}
-        if args.share == 1:
+        found = {part: measured(part, data, args.steps) for part in ([args.only] if args.only else PARTS)}
+        if args.share == 1 and not args.only:
             PAGE.write_text(page(found, data, args.steps))
             print(f"wrote {PAGE}")
 
 
 def measured(part: str, data: Path, steps: int) -> dict[str, Any]:
-    """What a process of its own finds."""
+    """What a process of its own finds, or found before."""
+    kept = data / f"{part}.json"
+    if kept.exists():
+        return dict(json.loads(kept.read_text()))
     done = subprocess.run([sys.executable, "-m", "evidence.loading", "--part", part, "--data", data, "--steps",
                            str(steps)], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    kept.write_text(json.dumps(found))
     print(part, found, flush=True)
     return found
 

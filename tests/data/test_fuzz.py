@@ -26,6 +26,7 @@ from .other_formats import as_voc, as_yolo
 
 FEW = settings(max_examples=int(os.environ.get("WINNOW_FUZZ", "50")), deadline=None, derandomize=False,
                suppress_health_check=list(HealthCheck))
+FEWER = settings(FEW, max_examples=FEW.max_examples // 5)
 SCALARS = (st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
            | st.sampled_from([10**400, -1, 0, 1, 2, 1.0, 1e308, -0.0, "1", "", "../1.png", "/", "a\nb", "\0", "\ud800",
                               [], {}, [[]], [1, 2, 3, 4], [0, 0, 5, 5], {"id": 1}]))
@@ -157,3 +158,16 @@ def test_voc_files_of_any_bytes(folder, data):
     whole = (folder / "voc" / "Annotations" / "2.xml").read_bytes()
     (folder / "voc" / "Annotations" / "1.xml").write_bytes(data.draw(bytes_near(whole)))
     holds(lambda: read(folder / "voc"), "Annotations")
+
+
+@FEWER
+@given(content=json_near(coco(3)), decode=st.booleans())
+def test_check_answers_any_coco_file_with_a_verdict(folder, winnow, content, decode):
+    path = folder / "near.json"
+    path.write_text(json.dumps(content))
+    said = winnow("check", path, "--out", folder / "page.html", "--json", folder / "found.json",
+                  *([] if decode else ["--fast"]))
+    assert said.code in (0, 1, 2) and "Traceback" not in said.out + said.err, said
+    found = json.loads((folder / "found.json").read_text())
+    assert found["summary"]["verdict"] == ("clean", "problems", "unusable")[said.code]
+    assert (said.code == 0) == all(each["severity"] == "note" for each in found["problems"])
