@@ -134,7 +134,7 @@ def test_a_file_that_is_no_plain_xml_loses_its_image_not_the_rest(folder, text, 
     ("<object><name>ring</name></object>", "malformed-object", "no xmin and no ymin"),
     (thing("ring", 1, 2, 5, 6).replace("<xmax>5</xmax>", ""), "malformed-object", "no xmax"),
     (thing("ring", 1, 2, 5, 6).replace("<xmax>5</xmax>", "<xmax>five</xmax>"), "nonfinite-box", "nan"),
-    (thing("ring", 5, 2, 5, 6), "empty-box", "0.0"),
+    (thing("ring", 5, 2, 5, 6), "empty-box", "got [5, 2, 0, 4]"),
     (thing("ring", 50, 2, 60, 6), "box-outside", "40 x 20"),
 ])
 def test_an_object_that_is_not_in_order_is_named_with_its_file_and_line(folder, bad, code, told):

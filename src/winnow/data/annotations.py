@@ -176,21 +176,25 @@ def usable_box(raw: Any, image: ImageRecord, where: str, problems: Problems) -> 
         problems.add("nonfinite-box", where, f"got {short(raw)}", image.id)
         return None
     if width <= 0 or height <= 0:
-        problems.add("empty-box", where, f"got {short(raw)}", image.id, box)
+        problems.add("empty-box", where, f"got {_words(box)}", image.id, box)
         return None
     left, top = max(x, 0.0), max(y, 0.0)
     right, bottom = min(x + width, image.width or math.inf), min(y + height, image.height or math.inf)
     if right <= left or bottom <= top:
-        problems.add("box-outside", where, _too_far(raw, image), image.id, box)
+        problems.add("box-outside", where, _too_far(box, image), image.id, box)
         return None
     if max(left - x, top - y, x + width - right, y + height - bottom) <= SLACK:
         return box
-    problems.add("box-clipped", where, _too_far(raw, image), image.id, box)
+    problems.add("box-clipped", where, _too_far(box, image), image.id, box)
     return left, top, right - left, bottom - top
 
 
-def _too_far(raw: Any, image: ImageRecord) -> str:
-    return f"got {short(raw)} in an image of {image.width} x {image.height}"
+def _too_far(box: Box, image: ImageRecord) -> str:
+    return f"got {_words(box)} in an image of {image.width} x {image.height}"
+
+
+def _words(box: Box) -> str:
+    return "[" + ", ".join(f"{side:.6g}" for side in box) + "]"
 
 
 def _usable_area(raw: Any, box: Box, where: str, problems: Problems) -> float:

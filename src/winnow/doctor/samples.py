@@ -16,6 +16,9 @@ from ..report import Picture
 from .examination import Examination
 
 LONGEST = 760          # pixels of a picture's long side on the page
+SHORTEST = 240         # of a picture that is enlarged, as there would be nothing to see; of the paper around a strip
+NARROW = 24            # of a picture's short side or of a frame, below which it is hidden by what is drawn
+PAPER = "#8a8f98"      # around pictures
 EXAMPLES, EACH = 8, 2  # pictures of the data, and of each kind of finding
 MARK, MARGIN = "#ff2d3f", 0.12  # colour of what is marked; room around a picture whose box reaches out of it
 
@@ -72,28 +75,33 @@ def of_twins(done: Examination) -> list[Picture]:
 
 
 def drawn(picture: Image.Image, data: Annotations, index: int) -> Image.Image:
-    """A picture as small as the page needs, with the boxes of that image."""
-    factor = min(1.0, LONGEST / max(picture.size))
+    """A picture as large as the page needs, with the boxes of that image; a strip too narrow for boxes has paper."""
+    longest = max(picture.size)
+    factor = min(1.0, LONGEST / longest) if longest >= SHORTEST else SHORTEST / longest
     size = (max(1, round(picture.width * factor)), max(1, round(picture.height * factor)))
-    return draw(picture.resize(size, Image.Resampling.LANCZOS), scaled(annotated(data, index), factor))
+    canvas = picture.resize(size, Image.Resampling.LANCZOS if factor < 1 else Image.Resampling.NEAREST)
+    if min(size) >= NARROW:
+        return draw(canvas, scaled(annotated(data, index), factor))
+    paper = Image.new("RGB", (max(size[0], SHORTEST), max(size[1], SHORTEST)), PAPER)
+    paper.paste(canvas, ((paper.width - size[0]) // 2, (paper.height - size[1]) // 2))
+    return paper
 
 
 def marked(picture: Image.Image, data: Annotations, index: int, found: Problem) -> Image.Image:
     """A picture with its boxes and the one that a finding is about, as far as it reaches past the edge."""
     canvas = drawn(picture, data, index)
-    if found.box is None:
+    if found.box is None or min(picture.size) * LONGEST < NARROW * max(picture.size):
         return canvas
-    factor = canvas.width / picture.width
+    factor = max(canvas.size) / max(picture.size)
     x, y, width, height = (side * factor for side in found.box)
     left, top, right, bottom = min(x, x + width), min(y, y + height), max(x, x + width), max(y, y + height)
     room = round(MARGIN * max(canvas.size))
     if left < -1 or top < -1 or right > canvas.width + 1 or bottom > canvas.height + 1:
-        wide = Image.new("RGB", (canvas.width + 2 * room, canvas.height + 2 * room), "#8a8f98")
+        wide = Image.new("RGB", (canvas.width + 2 * room, canvas.height + 2 * room), PAPER)
         wide.paste(canvas, (room, room))
         canvas, left, top, right, bottom = wide, left + room, top + room, right + room, bottom + room
-    corners = [_within(left, canvas.width), _within(top, canvas.height),
-               _within(right, canvas.width), _within(bottom, canvas.height)]
-    ImageDraw.Draw(canvas).rectangle(corners, outline=MARK, width=4)
+    (left, right), (top, bottom) = _within(left, right, canvas.width), _within(top, bottom, canvas.height)
+    ImageDraw.Draw(canvas).rectangle((left, top, right, bottom), outline=MARK, width=4)
     return canvas
 
 
@@ -102,7 +110,7 @@ def side_by_side(first: Image.Image, second: Image.Image) -> Image.Image:
     height = min(LONGEST // 2, max(first.height, second.height))
     pair = [each.resize((max(1, round(each.width * height / each.height)), height), Image.Resampling.LANCZOS)
             for each in (first, second)]
-    canvas = Image.new("RGB", (pair[0].width + pair[1].width + 8, height), "#8a8f98")
+    canvas = Image.new("RGB", (pair[0].width + pair[1].width + 8, height), PAPER)
     canvas.paste(pair[0], (0, 0))
     canvas.paste(pair[1], (pair[0].width + 8, 0))
     return canvas
@@ -118,7 +126,8 @@ def _opened(done: Examination, path: Path) -> Image.Image | None:
         return None
 
 
-def _within(value: float, length: int) -> float:
-    """A coordinate that can be drawn, however far away the true one is."""
-    return min(max(value, 0.0), length - 1.0)
+def _within(start: float, end: float, length: int) -> tuple[float, float]:
+    """What of a side can be drawn, a little of it at the edge however far away the true one is."""
+    last = length - 1.0
+    return min(max(start, 0.0), max(last - NARROW, 0.0)), max(min(end, last), min(NARROW, last))
 
