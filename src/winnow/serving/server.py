@@ -102,6 +102,7 @@ def _listen(host: str, port: int) -> socket.socket:
         family: Any = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listener = socket.create_server((host, port), family=family, backlog=256)
     except OSError as error:
-        raise UsageError(f"can't listen at {host}:{port}: {error.strerror or error}") from error
+        raise UsageError(f"can't listen at {host}:{port}: {error.strerror or error}; --host and --port choose another "
+                         "place") from error
     listener.set_inheritable(False)
     return listener

@@ -176,7 +176,7 @@ export class Pane {
     if (!this.result) return;
     const { tokens, timing_ms: timing, rho } = this.result;
     const spent = Object.values(timing.stages).reduce((sum, each) => sum + each, 0);
-    const parts = [make("strong", {}, make("b", { className: "letter" }, this.name),
+    const parts = [make("strong", {}, make("b", { className: "letter" }, `${this.name} `),
       plural(this.shown(this.threshold).length, "object"))];
     if (tokens) parts.push(this.model.sparse
       ? `${tokens.kept.toLocaleString("en")} of ${tokens.total.toLocaleString("en")} tokens (${percent(tokens.kept / tokens.total)})`
