@@ -10,8 +10,9 @@ from dataclasses import replace
 
 import pytest
 
-from winnow.serving.server import configuration
-from winnow.serving.settings import Limits
+from winnow.errors import UsageError
+from winnow.serving.server import configuration, run
+from winnow.serving.settings import Limits, Named, Settings
 
 uvicorn = pytest.importorskip("uvicorn")
 ASK = b"GET %s HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -47,6 +48,13 @@ def connect(server, buffer: int = 65536) -> socket.socket:
     wire.settimeout(20)
     wire.connect(server.servers[0].sockets[0].getsockname())
     return wire
+
+
+def test_a_port_that_is_taken_is_told_before_models_are_loaded():
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        settings = Settings((Named("none", "nowhere"),), port=taken.getsockname()[1])
+        with pytest.raises(UsageError, match="--port"):
+            run(settings, lambda *_: None)
 
 
 def test_headers_that_do_not_come_end_the_connection(server):
