@@ -12,6 +12,7 @@ from PIL import Image
 
 from winnow.data import CocoData, find_data, loader, transforms
 from winnow.data.archives import index_path, open_file
+from winnow.data.shards import samples_path
 from winnow.data.write_shards import main, write_shards
 from winnow.errors import UsageError
 
@@ -94,11 +95,27 @@ def test_processes_share_an_epoch_without_repetition(shards):
     assert sorted(seen) == list(range(1, 9))
 
 
-def test_without_its_index_a_shard_gives_the_same(shards):
+@pytest.mark.parametrize("beside", [[index_path], [samples_path], [index_path, samples_path]])
+def test_without_what_is_beside_it_a_shard_gives_the_same(shards, beside):
     before = opened(shards).fingerprint()
     for tar in shards.glob("*.tar"):
-        index_path(tar).unlink()
+        for path in beside:
+            path(tar).unlink()
         tar.touch()
+    assert opened(shards).fingerprint() == before
+
+
+def test_at_the_start_no_shard_is_read(shards):
+    before = opened(shards).fingerprint()
+    for tar in shards.glob("*.tar"):
+        tar.write_bytes(bytes(tar.stat().st_size))
+    assert opened(shards, inspect=False).fingerprint() == before
+
+
+def test_samples_that_are_not_of_their_shard_are_read_from_it(shards):
+    before = opened(shards).fingerprint()
+    for tar in shards.glob("*.tar"):
+        samples_path(tar).write_text("1\n" + samples_path(tar).read_text().partition("\n")[2].replace("40", "41"))
     assert opened(shards).fingerprint() == before
 
 

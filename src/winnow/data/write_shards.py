@@ -18,7 +18,7 @@ from ..progress import Progress, console, counted
 from .annotations import Annotations, read_annotations
 from .archives import index_path, open_file, scan, size_of
 from .folders import SplitSource, find_data
-from .shards import CATEGORIES
+from .shards import CATEGORIES, samples_path
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -65,14 +65,17 @@ def _read(source: SplitSource) -> Annotations:
     return split
 
 
-def _write(split: Annotations, images: Path, out: Path, name: str, size: int) -> Iterator[Path]:
+def _write(split: Annotations, images: Path, out: Path, name: str, most: int) -> Iterator[Path]:
     """The shards of a split, each as soon as it is whole."""
     with Progress(f"writing {name}", len(split.images)) as progress:
-        for number, part in enumerate(_parts(split, images, size)):
+        for number, part in enumerate(_parts(split, images, most)):
             shard = out / f"{name}-{number:05d}.tar"
             replace_file(shard, partial(_fill, split, images, part))
-            index = as_json({"bytes": shard.stat().st_size, "files": scan(shard)[0]})
+            size = shard.stat().st_size
+            index = as_json({"bytes": size, "files": scan(shard)[0]})
             replace_file(index_path(shard), partial(_fill_text, index))
+            samples = (f"{_key(split, place)}\t{as_json(_sample(split, place))}" for place in part)
+            replace_file(samples_path(shard), partial(_fill_text, "\n".join([str(size), *samples])))
             progress.advance(steps=len(part))
             yield shard
 
@@ -95,8 +98,13 @@ def _fill(split: Annotations, images: Path, part: range, path: Path) -> None:
         for place in part:
             record = split.images[place]
             with open_file(images / record.file_name) as file:
-                _add(tar, f"{place:09d}{Path(record.file_name).suffix.lower()}", file.read())
+                _add(tar, _key(split, place), file.read())
             _add(tar, f"{place:09d}.json", as_json(_sample(split, place)).encode())
+
+
+def _key(split: Annotations, place: int) -> str:
+    """The name of an image in its tar."""
+    return f"{place:09d}{Path(split.images[place].file_name).suffix.lower()}"
 
 
 def _add(tar: tarfile.TarFile, name: str, content: bytes) -> None:
