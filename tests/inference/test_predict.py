@@ -197,6 +197,8 @@ def test_a_dense_model_has_no_tokens_to_show(dense, images):
 def test_a_place_that_can_not_be_written_is_said(fixed, images):
     with pytest.raises(UsageError, match=r"a\.jpg"):
         predict_sources(fixed, [str(images / "in" / "b.png")], request=Request(out=images / "in" / "a.jpg" / "out"))
+    with pytest.raises(UsageError, match="is a file; name a folder"):
+        predict_sources(fixed, [str(images / "more" / "c.webp")], request=Request(out=images / "in" / "a.jpg"))
     with pytest.raises(UsageError, match="is a folder"):
         predict_sources(fixed, [str(images / "in" / "b.png")], request=Request(json_path=images))
 
@@ -218,3 +220,9 @@ def test_who_stops_a_run_is_told_how_it_goes_on(fixed, many, tmp_path, monkeypat
     with pytest.raises(KeyboardInterrupt):
         predict_command(many, "model", Request(json_path=tmp_path / "r.json"))
     assert "--resume" in capsys.readouterr().err
+
+
+def test_who_resumes_what_was_not_stopped_is_told(fixed, many, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(predict, "load", lambda model, device, precision: fixed)
+    assert predict_command(many[:2], "model", Request(json_path=tmp_path / "r.json", resume=True)) == 0
+    assert "r.json.journal): beginning with the first" in capsys.readouterr().err

@@ -33,6 +33,8 @@ class Pictures:
         if any(_is_file(source) and Path(source).resolve().parent == inside for source in sources):
             raise UsageError(f"{folder} holds images or videos that are to be predicted, and drawn copies would "
                              f"overwrite them; name another folder")
+        if folder.is_file():
+            raise UsageError(f"{folder} is a file; name a folder for the drawn copies")
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
         self._names = [self._name(source) for source in sources]

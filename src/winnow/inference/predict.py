@@ -174,6 +174,8 @@ def predict_command(sources: Sequence[str], model: str, request: Request, *, dev
     found = expand(sources)
     if found.ignored:
         console.print(f"{counted(found.ignored, 'other file')} ignored (no image or video by its extension)")
+    if request.resume and request.journal and not request.journal.exists():
+        console.print(f"nothing to resume (there is no {request.journal}): beginning with the first", markup=False)
     predictor = load(model, device, precision)
     try:
         with heard():

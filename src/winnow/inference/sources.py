@@ -17,6 +17,7 @@ from PIL import Image
 
 from ..data.images import EXTENSIONS, read_image
 from ..errors import DataError, UsageError
+from ..progress import counted
 from ..web import check_scheme, open_address
 
 VIDEOS = frozenset((".mp4", ".avi", ".mov", ".mkv", ".webm", ".m4v", ".mpg", ".mpeg", ".ts", ".wmv", ".flv", ".3gp",
@@ -178,5 +179,5 @@ def _choose(paths: Sequence[Path], complaint: str) -> tuple[list[str], int]:
     known = [str(path) for path in files if path.suffix.lower() in EXTENSIONS | VIDEOS - {".m3u8"}]
     ignored = len(files) - len(known)
     if not known:
-        raise UsageError(complaint + (f"; {ignored} other files were ignored" if ignored else ""))
+        raise UsageError(complaint + (f"; {counted(ignored, 'other file')} ignored" if ignored else ""))
     return known, ignored

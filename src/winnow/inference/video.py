@@ -189,8 +189,10 @@ def open_video(source: str) -> Video:
         container = av.open(address, format=form, options=options,
                             timeout=(OPEN_TIMEOUT, READ_TIMEOUT) if is_address(address) else None)
     except (FFmpegError, OSError, ValueError) as error:
-        what = "the camera" if camera_number(source) is not None else "the video"
-        raise DataError(f"{source}: {what} can't be opened ({reason(error)})") from error
+        if camera_number(source) is None:
+            raise DataError(f"{source}: the video can't be opened ({reason(error)})") from error
+        why = "there is no such camera here" if isinstance(error, FileNotFoundError) else reason(error)
+        raise DataError(f"{source}: the camera can't be opened ({why})") from error
     return Video(container, source)
 
 
