@@ -17,6 +17,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass
 from datetime import date
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from tests.inference.films import facts, film, turned
+from tests.inference.films import facts, film, trimmed, turned
 
 from winnow.data.generated import CLASSES, Box, Recipe, draw
 from winnow.demo import run_demo
@@ -42,7 +43,8 @@ KINDS: dict[str, dict[str, Any]] = {
     "23.976 frames a second, VP8 and Opus": {"name": "web.webm", "count": 96, "rate": Fraction(24000, 1001),
                                              "codec": "libvpx", "sound": "libopus"},
     "times that vary": {"name": "varying.mp4", "count": len(VARYING), "stamps": VARYING},
-    "turned by 90 degrees": {"name": "turned.mp4", "count": 50},
+    "turned by 90 degrees": {"name": "turned.mp4", "count": 50, "then": turned},
+    "trimmed by 0.4 s with an edit list": {"name": "whole.mp4", "count": 60, "then": partial(trimmed, seconds=0.4)},
     "uncompressed sound": {"name": "raw.mkv", "count": 50, "sound": "pcm_s16le"},
     "broadcast, times from 1.4 s on": {"name": "late.ts", "count": 50, "sound": "mp2"},
 }
@@ -88,8 +90,9 @@ def in_and_out(place: Place) -> str:
     """Each kind of video, and what its copy has."""
     rows = []
     for words, kind in KINDS.items():
-        path = film(place.scratch / kind["name"], **{key: value for key, value in kind.items() if key != "name"})
-        before = facts(turned(path) if "turned" in words else path)
+        made = film(place.scratch / kind["name"], **{key: kind[key] for key in kind if key not in ("name", "then")})
+        path = kind["then"](made) if "then" in kind else made
+        before = facts(path)
         _, _, drawn = place.run(path, kind["count"])
         (copy,) = drawn.iterdir()
         after = facts(copy)

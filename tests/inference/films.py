@@ -59,6 +59,19 @@ def turned(path: Path) -> Path:
     return path
 
 
+def trimmed(path: Path, seconds: float) -> Path:
+    """The same video without its beginning, as telephones trim: the frames are there, and an edit list hides them."""
+    shorter = path.with_name(f"trimmed-{path.name}")
+    with av.open(str(path)) as whole, av.open(str(shorter), "w", options={"avoid_negative_ts": "disabled"}) as part:
+        stream = part.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(video=0):
+            if packet.dts is not None:
+                shift = round(seconds / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                part.mux(packet)
+    return shorter
+
+
 def facts(path: Path) -> Facts:
     """Decode a whole video."""
     with av.open(str(path)) as container:

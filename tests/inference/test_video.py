@@ -11,7 +11,7 @@ import pytest
 from winnow.errors import DataError, UsageError
 from winnow.inference.video import Frame, Sound, open_video, place_of, upright
 
-from .films import film, turned
+from .films import film, trimmed, turned
 
 
 def frames_of(path: Path) -> tuple[list[Frame], str]:
@@ -37,6 +37,12 @@ def test_times_that_vary_are_kept(tmp_path):
 def test_a_video_that_a_telephone_turned_is_upright(tmp_path):
     frames, _ = frames_of(turned(film(tmp_path / "a.mp4")))
     assert frames[0].pixels.shape == (64, 48, 3)
+
+
+def test_a_video_that_was_trimmed_lacks_nothing(tmp_path):
+    frames, problem = frames_of(trimmed(film(tmp_path / "a.mp4", 30, key_every=60), 0.4))
+    assert len(frames) == 20 and not problem
+    assert frames[0].time == 0 and frames[-1].time == pytest.approx(19 / 25)
 
 
 def test_turning_goes_the_right_way():

@@ -39,6 +39,7 @@ def _handled(do: Callable[[int], None], *numbers: int) -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread():
         yield
         return
+
     def handle(number: int, _: FrameType | None) -> None:
         do(number)
 
@@ -47,4 +48,4 @@ def _handled(do: Callable[[int], None], *numbers: int) -> Iterator[None]:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            signal.signal(number, signal.SIG_DFL if old is None else old)  # none, where it was not Python's

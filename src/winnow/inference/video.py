@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, cast
 
 import av
 import numpy as np
 from av.container import InputContainer
 from av.error import ExitError, FFmpegError, InvalidDataError
+from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ..errors import DataError, UsageError
@@ -64,10 +65,11 @@ class Video:
         if not container.streams.video:
             raise DataError(f"{source}: there is no picture in it, only {_kinds(container)}")
         self.container, self.source = container, source
-        self.stream = container.streams.video[0]
+        self.stream = cast(VideoStream, container.streams.best("video"))  # not the picture on a cover
         self.stream.thread_type = "AUTO"
         self.sound = list(container.streams.audio)
         self.health = Health()
+        self._hidden = 0  # frames before the beginning of a trimmed video, which only others are made of
         self.live = kind_of(source) is Kind.LIVE
         if self.stream.width * self.stream.height > LARGEST_FRAME:
             raise DataError(f"{source}: frames of {self.stream.width}x{self.stream.height} are too large")
@@ -117,6 +119,7 @@ class Video:
                     if packet.dts is not None:
                         yield Sound(self._from_zero(packet))
                     continue
+                self._hidden += bool(packet.is_discard)
                 for picture in self._decode(packet):
                     stamp = self._stamp(picture.pts, stamp)
                     first = stamp if not count else first
@@ -167,10 +170,10 @@ class Video:
         if self.health.missing or self.live:
             return
         seconds = last + 1 / float(self.rate)
-        announced = self.stream.frames
-        if announced and count + self.health.undecodable < announced:
+        announced = self.stream.frames - self._hidden
+        if announced > 0 and count + self.health.undecodable < announced:
             self.health.missing = f"it is cut off: {announced - count} of {announced} frames are missing"
-        elif not announced and self.seconds and seconds < self.seconds - TOLERANCE - 1 / float(self.rate):
+        elif not self.stream.frames and self.seconds and seconds < self.seconds - TOLERANCE - 1 / float(self.rate):
             self.health.missing = f"it is cut off: {seconds:.1f} of {self.seconds:.1f} s are there"
 
 
