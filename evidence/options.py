@@ -148,7 +148,8 @@ the mean of all steps: **the same to the last digit** unless said otherwise.
 {chr(10).join(rows)}
 
 With `checkpointing` Swin's stages and all layers are computed again; of `sparse-detr-tiny`, whose backbone learns from
-scratch with batch norms, only encoder and decoder layers are.
+scratch with batch norms, only encoder and decoder layers are. Gradients and the optimizer's state are part of the
+memory, and no option here makes those smaller.
 """
 
 
