@@ -74,6 +74,7 @@ def measured(part: str, data: Path, steps: int) -> dict[str, Any]:
     done = subprocess.run([sys.executable, "-m", "evidence.loading", "--part", part, "--data", data, "--steps",
                            str(steps)], check=True, cwd=ROOT, stdout=subprocess.PIPE, text=True)
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    found["load"] = round(os.getloadavg()[0], 1)
     kept.write_text(json.dumps(found))
     print(part, found, flush=True)
     return found
@@ -193,11 +194,11 @@ def page(found: dict[str, dict[str, Any]], data: Path, steps: int) -> str:
                       for moment, row in zip([*moments, "after garbage was looked for"],
                                              [*memory, found["epochs"]["collected"]], strict=True))
     waits = "\n".join(f"| {name} | {found[name]['batch']} at {found[name]['size']} | {found[name]['step']:.2f} s | "
-                      f"{found[name]['waiting']:.1%} |" for name in MODELS)
+                      f"{found[name]['waiting']:.1%} | {found[name]['load']} |" for name in MODELS)
     return f"""# Loading a set as large as COCO
 
-`python -m evidence.loading`, {date.today()}, {machine.cpu} ({machine.cores} cores, load {machine.load}), torch
-{torch.__version__}, seed {SEED}.
+`python -m evidence.loading`, {date.today()}, {machine.cpu} ({machine.cores} cores), torch {torch.__version__},
+seed {SEED}. Loads stand beside the figures, as other work may have run on the machine.
 
 Generated: {begun['images']:,} images, {begun['boxes']:,} boxes, an annotation file of {size:.0f} MB.
 
@@ -206,6 +207,7 @@ Generated: {begun['images']:,} images, {begun['boxes']:,} boxes, an annotation f
 | | |
 | --- | --- |
 | until the set is open | {begun['seconds']:.1f} s by the clock, {begun['processor']:.1f} s of the processor |
+| load meanwhile | {begun['load']} |
 | memory of the program alone | {begun['before']:.0f} MB |
 | memory with the set open | {begun['after']:.0f} MB |
 | most on the way | {begun['peak']:.0f} MB |
@@ -213,9 +215,8 @@ Generated: {begun['images']:,} images, {begun['boxes']:,} boxes, an annotation f
 ## Over {EPOCHS} epochs
 
 PSS in MB of the process and its {WORKERS} workers; every image's record, boxes and random view are made, pictures are
-not decoded. Now and then, with luck never in three epochs, Python looks through all its objects for garbage, and
-writes to each as it does so; the process then has copies of pages that its workers shared. That happens once, in the
-process alone, and is forced here for the last row.
+not decoded. For the last row Python was made to look through all its objects for garbage, as it does now and then: it
+writes to each, and a process has its own copies then of pages that it shared. Workers leave that out.
 
 | epoch | process | workers | together |
 | --- | --- | --- | --- |
@@ -226,8 +227,8 @@ process alone, and is forced here for the last row.
 {WORKERS} workers and the training itself share {machine.cores} cores; {steps} steps, pictures of 640 x 480 as
 JPEG, light augmentation.
 
-| model | batch | a step | of it waiting for data |
-| --- | --- | --- | --- |
+| model | batch | a step | of it waiting for data | load |
+| --- | --- | --- | --- | --- |
 {waits}
 """
 
