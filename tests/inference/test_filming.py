@@ -174,6 +174,19 @@ def test_byte_track_follows_an_object():
     assert len(set(seen[2:])) == 1 and seen[-1] >= 0 and found.data["class_name"].tolist() == ["grain"]
 
 
+def test_an_object_that_was_found_twice_has_one_number():
+    pytest.importorskip("trackers", reason="needs the package trackers (the extra `tracking`)")
+    tracks = tracking.Tracks(0.3, 25)
+    numbers = []
+    for i in range(8):
+        boxes = np.array([[10, 10, 50, 60], [12, 11, 52, 61]], np.float32)
+        scores = np.array([0.9, 0.6] if i % 2 else [0.6, 0.9], np.float32)
+        found = tracks.follow(sv.Detections(boxes, confidence=scores, class_id=np.array([3, 8])), i / 25)
+        assert len(found) == 1
+        numbers.append(int(found.tracker_id[0]))
+    assert len(set(numbers[2:])) == 1 and numbers[-1] >= 0
+
+
 def test_tracking_without_its_package_says_what_to_install(fixed, tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "trackers", None)
     with pytest.raises(UsageError, match=r"pip install 'winnow-detr\[tracking\]'"):

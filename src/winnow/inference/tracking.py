@@ -9,6 +9,8 @@ import supervision as sv
 
 from ..errors import UsageError
 
+DOUBLE = 0.6  # IoU of two boxes from which they are one object, of whatever class
+
 
 class Tracks:
     """The objects of one video. Frames are handed over in order.
@@ -24,8 +26,10 @@ class Tracks:
     def follow(self, found: sv.Detections, time: float) -> sv.Detections:
         """The detections of a frame, shown `time` seconds after the first, with `tracker_id`, best first.
 
-        -1 is the id of an object that is too new to have a number.
+        -1 is the id of an object that is too new to have a number. Of boxes that are nearly the same only the best is
+        left: each would become an object of its own, and they would take each other's numbers.
         """
+        found = found.with_nms(DOUBLE, class_agnostic=True)
         followed = cast(sv.Detections, self.tracker.update(found, timestamp=time))
         if followed.confidence is None:  # there are none
             return followed
