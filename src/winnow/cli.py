@@ -18,7 +18,7 @@ from typer.core import TyperGroup
 
 from . import __version__
 from .errors import DataError, UsageError, WinnowError
-from .progress import console
+from .progress import console, counted
 from .signals import heard, preparing
 
 
@@ -127,7 +127,8 @@ def val(data: Data,
     if json_file:
         write_json(json_file, judged.evaluation.as_dict())
     if judged.errors:
-        raise DataError(f"{judged.errors} things in the data could not be used, see above; the figures are of the rest")
+        raise DataError(f"{counted(judged.errors, 'thing')} in the data could not be used, see above; the figures are "
+                        "of the rest")
 
 
 @app.command()
