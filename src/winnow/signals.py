@@ -1,6 +1,7 @@
 """Signals that ask a command to stop: Ctrl-C, SIGTERM, and SIGUSR1, as Slurm sends before it takes a machine.
 
-Here is what a command does about them before its work has begun; `training/stopping.py` is what a run does on its way.
+Here is what a command does about them before its work has begun; `training/stopping.py` is what a run does on its way,
+and `inference/stopping.py` a prediction.
 Nothing heavy is imported here: to import torch takes seconds, and who stops a command then shall be heard as well.
 """
 
@@ -9,8 +10,9 @@ from __future__ import annotations
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from .progress import console
 
@@ -18,18 +20,31 @@ SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1
 
 
 @contextmanager
-def heard() -> Iterator[None]:
-    """Each of the signals is a KeyboardInterrupt meanwhile; outside the main thread nobody listens."""
-    def stop(*_: object) -> None:
-        raise KeyboardInterrupt
+def handled(do: Callable[[int], None], *numbers: int) -> Iterator[None]:
+    """What to do when one of these signals comes, in the main thread; elsewhere none arrive."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
 
-    listens = threading.current_thread() is threading.main_thread()
-    before = {number: signal.signal(number, stop) for number in SIGNALS} if listens else {}
+    def handle(number: int, _: FrameType | None) -> None:
+        do(number)
+
+    before = {number: signal.signal(number, handle) for number in numbers}
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for number, old in before.items():
+            signal.signal(number, old)
+
+
+@contextmanager
+def heard() -> Iterator[None]:
+    """Each of the signals is a KeyboardInterrupt meanwhile."""
+    def stop(_: int) -> None:
+        raise KeyboardInterrupt
+
+    with handled(stop, *SIGNALS):
+        yield
 
 
 @contextmanager
