@@ -269,8 +269,8 @@ def serve(model: Annotated[list[str], typer.Option("--model", "-m", help="Run fo
 
     serve_command(model, host=host, port=port, device=device, precision=precision, origins=allow_origin or [],
                   hosts=allow_host or [], urls=allow_urls,
-                  limits=Limits(upload=max_upload * MIB, pixels=max_pixels * 1_000_000, waiting=queue, batch=batch,
-                                seconds=time_limit))
+                  limits=Limits(upload=max_upload * MIB, house=max(512, 4 * max_upload) * MIB,
+                                pixels=max_pixels * 1_000_000, waiting=queue, batch=batch, seconds=time_limit))
 
 
 @app.command()

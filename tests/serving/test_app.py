@@ -109,6 +109,16 @@ def test_what_is_no_form_with_files_is_told_how_to_send_one(client, kind, body):
     assert "curl" in answer.json()["error"]["message"]
 
 
+@pytest.mark.parametrize(("charset", "status"), [
+    ("; charset=UTF-8", 200), ('; charset="utf-8"', 200), ("; charset=punycode", 415), ("; CHARSET*=idna", 415),
+    ("; charset=utf-8; charset = utf-7", 415)])
+def test_names_of_fields_are_read_as_utf_8_only(client, charset, status):
+    body = b'--x\r\nContent-Disposition: form-data; name="image"; filename="a.jpg"\r\n\r\n' + jpeg() + b"\r\n--x--\r\n"
+    kind = f"multipart/form-data{charset}; boundary=x"
+    answer = client.post("/v1/detect", content=body, headers={"Content-Type": kind})
+    assert answer.status_code == status
+
+
 def test_nothing_that_was_asked_is_overlooked(client):
     def refusal(fields, query=""):
         parts = [("image", ("a.jpg", jpeg())), *((name, (None, value)) for name, value in fields)]

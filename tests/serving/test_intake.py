@@ -72,6 +72,32 @@ def test_the_applications_own_forms_are_bounded_in_the_same_way(service, monkeyp
     assert (status, answer["error"]["code"]) == (413, "too_large")
 
 
+def test_a_client_that_still_sends_hears_why_it_is_refused():
+    async def app(scope, receive, send):
+        await send({"type": "http.response.start", "status": 415, "headers": []})
+        await send({"type": "http.response.body", "body": b"{}"})
+
+    chunks = [b"x"] * 9
+    sent = []
+
+    async def ask(headers):
+        rest = list(chunks)
+
+        async def receive():
+            return {"type": "http.request", "body": rest.pop(0), "more_body": bool(rest)}
+
+        async def send(message):
+            sent.append((message["type"], len(rest)))
+
+        await bounded(app)({"type": "http", "method": "POST", "path": "/v1/detect", "headers": headers}, receive, send)
+
+    announced = (b"content-length", b"9")
+    asyncio.run(ask([announced]))
+    asyncio.run(ask([announced, (b"expect", b"100-continue")]))
+    left = [left for kind, left in sent if kind == "http.response.start"]
+    assert left == [0, 9]  # who asks first is not told to send
+
+
 class Visit:
     """Several requests through one door, whose application answers when it is told to."""
 

@@ -83,10 +83,15 @@ def test_a_server_of_a_network_answers_to_addresses_and_to_the_names_it_was_give
     def status(client, host):
         return client.get("/v1/models", headers={"Host": host}).status_code
 
-    nameless, named = serve(host="0.0.0.0"), serve(host="0.0.0.0", hosts=("winnow.example",))
-    hosts = ("192.168.1.5:8000", "[fe80::1]", "localhost", "winnow.example", "evil.example")
+    nameless, named = serve(host="0.0.0.0"), serve(host="0.0.0.0", hosts=("Winnow.Example:8443", "fe80::1"))
+    hosts = ("192.168.1.5:8000", "[FE80::1]", "localhost", "winnow.example", "evil.example")
     assert [status(nameless, host) for host in hosts] == [200, 200, 200, 421, 421]
-    assert [status(named, host) for host in hosts] == [421, 421, 421, 200, 421]
+    assert [status(named, host) for host in hosts] == [421, 200, 421, 200, 421]
+
+
+def test_who_asks_for_health_needs_no_name(serve):
+    client = serve(host="0.0.0.0", hosts=("winnow.example",))
+    assert client.get("/healthz", headers={"Host": "10.0.0.7:8000"}).status_code == 200
 
 
 @pytest.mark.parametrize("key", ["", "short", "0123456789 abcdef", "0123456789abcdeé"])

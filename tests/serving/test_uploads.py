@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import random
 import struct
 import zlib
 
@@ -58,6 +59,12 @@ def test_a_picture_with_hundreds_of_scans_is_refused_unseen():
     whole, scan = data.getvalue(), data.getvalue()[start:end]
     assert picture(whole, "image 0", 10**6).size == (64, 64)
     assert refusal(whole[:end] + 300 * scan + whole[end:]) == (422, "odd_image")
+
+
+def test_a_phones_picture_with_a_film_behind_it_is_a_picture():
+    film = random.Random(0).randbytes(12 * 2**20)  # in which two bytes of a marker come up by chance
+    assert film.count(b"\xff\xda") > 100
+    assert picture(jpeg() + film, "image 0", 10**6).size == Image.open(io.BytesIO(jpeg())).size
 
 
 def test_damage_is_told_without_the_decoders_words():

@@ -158,6 +158,9 @@ def _route(limits: Limits) -> type[APIRoute]:
             if kind != "multipart/form-data":
                 raise Problem(415, "no_form", "send a form with files (multipart/form-data), such as: "
                                               "curl -F image=@street.jpg")
+            charsets = self.headers["content-type"].lower().split("charset")[1:]
+            if not all(each.lstrip("*= \"'").startswith("utf-8") for each in charsets):  # reading some takes ages
+                raise Problem(415, "no_form", "the names and fields of a form are UTF-8; leave the charset out")
             return super().form(max_files=limits.images + 1, max_fields=MOST_FIELDS, max_part_size=LONGEST_FIELD)
 
     class Route(APIRoute):

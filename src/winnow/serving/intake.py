@@ -37,6 +37,7 @@ class Intake:
             nonlocal status
             if message["type"] == "http.response.start":
                 guest.leave()  # how long the client takes to read is not the house's business
+                await body.pass_over()
                 status = message["status"]
                 if not body.whole:  # what was not read would be taken for the next request
                     message["headers"] = [*message.get("headers", []), (b"connection", b"close")]
@@ -46,8 +47,6 @@ class Intake:
             body.check_announced()
             await self.app(scope, body.receive, noted)
         except Problem as problem:
-            guest.leave()
-            await body.pass_over()
             await problem.answer()(scope, body.receive, noted)
         finally:
             guest.leave()
@@ -114,6 +113,7 @@ class Body:
         self.source, self.guest, self.limits = receive, guest, guest.house.limits
         self.size, self.announced = 0, int(headers.get("content-length", "0"))
         self.whole = not self.announced and "transfer-encoding" not in headers
+        self.asks = headers.get("expect", "").lower() == "100-continue"
         self.began = time.monotonic()
 
     @property
@@ -147,7 +147,12 @@ class Body:
             raise self._too_large()
 
     async def pass_over(self) -> None:
-        """Read on for a moment: a client that is still sending does not listen, and would miss the answer."""
+        """Read on for a moment: a client that is still sending does not listen, and would miss the answer.
+
+        One that asked first whether to send is not told to.
+        """
+        if self.asks and not self.size:
+            return
         end, patient = time.monotonic() + min(self.left, LINGER), self.limits.upload
         while not self.whole and self.size <= 2 * patient:
             try:

@@ -27,6 +27,7 @@ HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
+PROBES = ("/healthz", "/readyz")  # asked by address or without a name, and telling nothing
 GUARDED = ("/v1/", "/metrics")  # what a key is asked for; the page itself and the health of the server are open
 
 
@@ -53,7 +54,7 @@ class Shield:
     """Checks the host, the origin and the key of each request. A Problem says what is wrong."""
 
     def __init__(self, app: ASGIApp, hosts: Sequence[str], origins: Sequence[str], api_key: str | None):
-        self.app, self.hosts, self.origins = app, frozenset(hosts), frozenset(origins)
+        self.app, self.hosts, self.origins = app, frozenset(map(_name, hosts)), frozenset(origins)
         self.key = None if api_key is None else _digest(api_key)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -63,6 +64,8 @@ class Shield:
         await self.app(scope, receive, send)
 
     def _check(self, scope: Scope, headers: Headers) -> None:
+        if scope["path"] in PROBES:
+            return
         host = headers.get("host", "")
         if not self._answers_to(_name(host)):
             raise Problem(421, "wrong_host", "this server does not answer to that name; --allow-host adds one")
@@ -94,10 +97,10 @@ def _digest(key: str) -> bytes:
 
 
 def _name(host: str) -> str:
-    """The name in a Host header, without its port; IPv6 addresses keep their brackets."""
+    """The name in a Host header or an option, without its port; IPv6 addresses have brackets."""
     if host.startswith("["):
-        return host.partition("]")[0] + "]"
-    return host.partition(":")[0].lower()
+        return host.partition("]")[0].lower() + "]"
+    return f"[{host.lower()}]" if host.count(":") > 1 else host.partition(":")[0].lower()
 
 
 def _is_address(name: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Callable
 
 from PIL import Image
@@ -14,7 +15,10 @@ from .problems import Problem
 SIGNATURES = {  # how files of the formats begin that a service takes: what cameras, screens and browsers write
     "JPEG": (b"\xff\xd8\xff",), "PNG": (b"\x89PNG\r\n\x1a\n",), "GIF": (b"GIF87a", b"GIF89a"), "BMP": (b"BM",),
 }
-MARKERS = {b"\xff\xda": 100, b"\xff\xe1": 500}  # scans and notes, each of which costs a decoder time: at most so many
+ODD = {  # scans and notes of a JPEG, each of which costs a decoder time: at most so many. Films that phones put behind
+    re.compile(rb"\xff\xda\x00[\x06\x08\x0a\x0c\x0e]"): 100,  # their pictures hold the two bytes of a marker by chance
+    re.compile(rb"\xff\xe1..Exif\x00", re.DOTALL): 100,
+}
 
 
 def format_of(data: bytes) -> str | None:
@@ -47,7 +51,7 @@ def picture(data: bytes, name: str, largest: int, fits: Callable[[int, int], boo
     if kind is None:
         raise Problem(415, "unknown_format", f"{name} is no image of a format that is taken: "
                                              f"{', '.join(SIGNATURES)}, WEBP, AVIF")
-    if kind == "JPEG" and any(data.count(marker) > most for marker, most in MARKERS.items()):
+    if kind == "JPEG" and any(sum(1 for _ in form.finditer(data)) > most for form, most in ODD.items()):
         raise Problem(422, "odd_image", f"{name} has more scans or notes than a picture needs; save it anew")
     stream = io.BytesIO(data)
     try:
