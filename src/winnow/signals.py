@@ -34,7 +34,7 @@ def handled(do: Callable[[int], None], *numbers: int) -> Iterator[None]:
         yield
     finally:
         for number, old in before.items():
-            signal.signal(number, old)
+            signal.signal(number, signal.SIG_DFL if old is None else old)  # none: of no Python
 
 
 @contextmanager

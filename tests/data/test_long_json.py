@@ -60,6 +60,13 @@ def test_the_place_of_a_mistake_is_that_in_the_whole_text(tmp_path: Path, text: 
     assert f"line {theirs.value.lineno}, column {theirs.value.colno}" in str(ours.value)
 
 
+@pytest.mark.parametrize("size", range(1, 40))
+def test_a_number_that_a_piece_ends_in_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    text = '{"x": 12.5, "y": 1e5, "z": 3.25e+4, "list": [1, 2.5, -Infinity]}'
+    monkeypatch.setattr(long_json, "BLOCK", size)
+    assert read_json(written(tmp_path, text.encode()), {"list": list}) == json.loads(text)
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
 @given(content=bytes_near(TEXT.encode()), size=st.integers(1, 40))
 def test_pieces_of_any_size_say_what_the_whole_does(tmp_path: Path, content: bytes, size: int) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import tarfile
 from pathlib import Path
 
@@ -109,13 +110,25 @@ def test_at_the_start_no_shard_is_read(shards):
     before = opened(shards).fingerprint()
     for tar in shards.glob("*.tar"):
         tar.write_bytes(bytes(tar.stat().st_size))
+        os.utime(tar, (0, 0))
     assert opened(shards, inspect=False).fingerprint() == before
 
 
-def test_samples_that_are_not_of_their_shard_are_read_from_it(shards):
+@pytest.mark.parametrize("spoil", [
+    lambda text: "1" + text, lambda text: "", lambda text: text[:-1], lambda text: text[:text.rindex("\n", 0, -1) + 1]],
+    ids=["of another", "empty", "cut in a line", "cut at a line"])
+def test_samples_that_are_not_of_their_shard_or_not_whole_are_read_from_it(shards, spoil):
     before = opened(shards).fingerprint()
     for tar in shards.glob("*.tar"):
-        samples_path(tar).write_text("1\n" + samples_path(tar).read_text().partition("\n")[2].replace("40", "41"))
+        samples_path(tar).write_text(spoil(samples_path(tar).read_text().replace("[", "[ ")))
+    assert opened(shards).fingerprint() == before
+
+
+def test_samples_that_are_older_than_their_shard_are_not_believed(shards):
+    before = opened(shards).fingerprint()
+    for tar in shards.glob("*.tar"):
+        samples_path(tar).write_text(samples_path(tar).read_text().replace('"boxes":[[', '"boxes":[[1'))
+        os.utime(samples_path(tar), (0, 0))
     assert opened(shards).fingerprint() == before
 
 

@@ -23,7 +23,7 @@ from winnow.inference.predict import Request, predict_command, predict_sources
 from winnow.inference.recorder import Recorder
 from winnow.inference.slicing import Slicing
 from winnow.inference.sources import expand
-from winnow.inference.stopping import StoppedError, heard
+from winnow.inference.stopping import StoppedError, ended_by_sigterm
 from winnow.inference.video import Frame, Sound
 
 from .films import facts, film
@@ -257,7 +257,7 @@ def test_a_network_camera_is_recorded_until_ctrl_c(fixed, tmp_path, monkeypatch,
 def test_sigterm_ends_all_of_the_work_and_keeps_what_a_camera_showed(fixed, tmp_path, monkeypatch, camera):
     stopping_after(fixed, monkeypatch, 5, lambda: signal.raise_signal(signal.SIGTERM))
     request = Request(tmp_path / "out", tmp_path / "r.json")
-    with heard(), pytest.raises(StoppedError):
+    with ended_by_sigterm(), pytest.raises(StoppedError):
         predict_sources(fixed, [], [camera, camera], request)
     assert len(facts(tmp_path / "out" / "live.mkv").times) == 5
     written = json.loads((tmp_path / "r.json").read_text())

@@ -9,7 +9,7 @@ import torch
 
 from winnow import ops
 from winnow.errors import UsageError
-from winnow.ops import build, choice, cpu, library, plain
+from winnow.ops import build, choice, cpu, library, plain, winograd
 
 SHAPES = ((5, 7), (2, 3))
 compiled = pytest.mark.skipif(library.missing() is not None, reason=f"needs the compiled kernels: {library.missing()}")
@@ -75,6 +75,27 @@ def test_every_instruction_set_gives_the_same(instructions: str, monkeypatch: py
     for mine, theirs in zip(found, wanted, strict=True):
         torch.testing.assert_close(mine, theirs.float(), atol=1e-5 * theirs.abs().max().item(), rtol=0)
     library.kernel.cache_clear()
+
+
+@compiled
+@pytest.mark.parametrize("default", [torch.float64, torch.bfloat16])
+def test_what_torch_makes_by_default_is_nothing_to_the_kernels(default: torch.dtype) -> None:
+    values, places = torch.randn(1, 41, 2, 8), torch.rand(1, 5, 2, 2, 4, 2)
+    weights, came, maps, filters = torch.rand(1, 5, 2, 2, 4), torch.randn(1, 5, 16), torch.randn(1, 16, 9, 9), \
+        winograd.prepared(torch.randn(32, 16, 3, 3))
+    assert filters is not None
+
+    def found() -> list[torch.Tensor]:
+        return [cpu.sample(values, SHAPES, places, weights), cpu.splat(SHAPES, places, weights),
+                *cpu.sample_backward(came, values, SHAPES, places, weights),
+                winograd.convolve(maps, filters, None, relu=False)]
+
+    wanted, before = found(), torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(default)
+        assert all(torch.equal(mine, theirs) for mine, theirs in zip(found(), wanted, strict=True))
+    finally:
+        torch.set_default_dtype(before)
 
 
 @compiled

@@ -98,7 +98,7 @@ def test_it_serves_maps_that_fill_their_tiles_unless_another_backend_was_asked_f
     with ops.use("auto"):
         assert winograd.serves(maps)
         assert not winograd.serves(torch.zeros(1, 16, 5, 5))
-        assert winograd.serves(maps.bfloat16()) is not torch.cpu._is_amx_tile_supported()
+        assert winograd.serves(maps.bfloat16()) is not winograd.HAS_MATRIX_UNIT
         assert not winograd.serves(maps.half())
     with ops.use("plain"):
         assert not winograd.serves(maps)

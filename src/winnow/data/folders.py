@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..data import yolo
 from ..errors import UsageError
+from . import yolo
 from .coco_json import CocoFile
 from .contents import Source
 from .shards import CATEGORIES, ShardSplit

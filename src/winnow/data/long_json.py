@@ -1,4 +1,5 @@
-"""JSON of any length, read a few megabytes at a time: neither a long text is ever in memory nor the objects in it.
+"""JSON of any length, read a few megabytes at a time: of long lists that are taken, neither the text is ever whole in
+memory nor the objects in it.
 
 What is wrong with a file is told with the place, as `json.loads` would.
 """
@@ -114,12 +115,16 @@ class _Text:
             try:
                 found, end = DECODE(self.part, self.at)
             except JSONDecodeError as error:
-                if not self.more():  # else the rest may mend it
+                if self.is_final(error) or not self.more():  # else the rest may mend it
                     raise self.error(error.msg, error.pos) from None
             else:
-                if end < len(self.part) or not self.more():  # else a number may go on
+                if end + len("e+") < len(self.part) or not self.more():  # else a number may go on
                     self.at = end
                     return found
+
+    def is_final(self, error: JSONDecodeError) -> bool:
+        """Whether more text can't mend this: no string lacks its end, and no word, number or letter breaks off."""
+        return not error.msg.startswith("Unterminated") and len(self.part) - error.pos > LONGEST + len(r"\uXXXX")
 
     def next(self) -> str:
         """The next letter that is no blank; none at the end."""

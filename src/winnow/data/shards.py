@@ -113,7 +113,11 @@ class _Samples:
 
 
 def samples_path(tar: Path) -> Path:
-    """Of the file beside a tar that says what its samples do: the tar's length, then an image and its JSON a line."""
+    """Of the file beside a tar that says what its samples do.
+
+    It begins with the tar's length and the number of samples; each has a line, with an image and its JSON. It is not
+    believed when it is older than the tar, is of another, or breaks off.
+    """
     return tar.with_suffix(".samples.txt")
 
 
@@ -126,8 +130,10 @@ def _samples(tar: Path, problems: Problems) -> Iterator[tuple[str, bytes]]:
     index = index_of(tar)
     if index.damage:
         problems.add("shard-damaged", str(tar), index.damage)
-    length, *lines = samples_path(tar).read_bytes().splitlines() if samples_path(tar).is_file() else [b""]
-    if index.damage or length != str(tar.stat().st_size).encode():
+    beside = samples_path(tar)
+    text = beside.read_bytes() if beside.is_file() and beside.stat().st_mtime_ns >= tar.stat().st_mtime_ns else b""
+    first, *lines = text.splitlines() or [b""]
+    if index.damage or not text.endswith(b"\n") or first != f"{tar.stat().st_size} {len(lines)}".encode():
         yield from _samples_inside(tar, index, problems)
         return
     for line in lines:

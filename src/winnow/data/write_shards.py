@@ -74,8 +74,8 @@ def _write(split: Annotations, images: Path, out: Path, name: str, most: int) ->
             size = shard.stat().st_size
             index = as_json({"bytes": size, "files": scan(shard)[0]})
             replace_file(index_path(shard), partial(_fill_text, index))
-            samples = (f"{_key(split, place)}\t{as_json(_sample(split, place))}" for place in part)
-            replace_file(samples_path(shard), partial(_fill_text, "\n".join([str(size), *samples])))
+            samples = [f"{_key(split, place)}\t{as_json(_sample(split, place))}\n" for place in part]
+            replace_file(samples_path(shard), partial(_fill_text, f"{size} {len(samples)}\n{''.join(samples)}"))
             progress.advance(steps=len(part))
             yield shard
 

@@ -152,7 +152,7 @@ def _boxes(data: Annotations, index: int, raw: Sequence[Any]) -> list[dict[str, 
 
 
 def _box(data: Annotations, number: int, raw: Sequence[Any]) -> dict[str, Any]:
-    """An annotation with what else its file says of it; a box that was cut has no more area than itself."""
+    """An annotation with what else a COCO file says of it; a box that was cut has no more area than itself."""
     entry, box, area = raw[data.places[number]], data.boxes[number].tolist(), float(data.areas[number])
     if box != entry["bbox"]:
         area = min(area, box[2] * box[3])

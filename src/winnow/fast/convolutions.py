@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops.misc import FrozenBatchNorm2d
 
-from ..ops import library, winograd
+from ..ops import winograd
 from .products import has_onednn
 
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
@@ -31,7 +31,7 @@ class Maps(nn.Module):
 
     def __init__(self, network: nn.Module, precision: torch.dtype):
         super().__init__()
-        self.network = stepped(fused(network)).to(precision).to(memory_format=torch.channels_last)
+        self.network = stepped(fused(network), precision).to(precision).to(memory_format=torch.channels_last)
         self.precision = precision
         self.channels = network.channels
 
@@ -91,17 +91,19 @@ def fused(network: nn.Module) -> nn.Module:
     return whole
 
 
-def stepped(part: nn.Module) -> nn.Module:
-    """The part, whose convolutions are all steps; those by 3 x 3 go Winograd's way where there is a kernel for it.
+def stepped(part: nn.Module, precision: torch.dtype) -> nn.Module:
+    """The part, whose convolutions are all steps; those by 3 x 3 go Winograd's way where a kernel has that precision.
 
     Left alone, torch takes a slow way for some convolutions of one image on one thread.
     """
+    if _plain(part):
+        return stepped(Step(cast(nn.Conv2d, part), relu=False), precision)
     bare = [name for name, conv in part.named_modules() if _plain(conv)
-            and not (name and isinstance(part.get_submodule(name.rpartition(".")[0]), Step))]
+            and not (isinstance(part.get_submodule(name.rpartition(".")[0]), Step))]
     for name in bare:
         part.set_submodule(name, Step(cast(nn.Conv2d, part.get_submodule(name)), relu=False))
     for step in part.modules():
-        if isinstance(step, Step) and library.missing() is None and _is_for_winograd(step.conv):
+        if isinstance(step, Step) and winograd.able(precision) and _is_for_winograd(step.conv):
             step.prepared = winograd.prepared(step.conv.weight.detach())
     return part
 

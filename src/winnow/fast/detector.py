@@ -58,7 +58,7 @@ class Lowered(nn.Module):
 
     def __init__(self, part: nn.Module, precision: torch.dtype):
         super().__init__()
-        self.part = stepped(part).to(precision).to(memory_format=torch.channels_last)
+        self.part = stepped(part, precision).to(precision).to(memory_format=torch.channels_last)
         self.precision = precision
 
     def forward(self, x: Any) -> Any:

@@ -51,7 +51,7 @@ class PlacedNeck(nn.Module):
         self.neck, self.tokens = neck, tokens
         for part in (neck.project, getattr(neck, "shrink", None)):
             if part is not None:
-                stepped(part).to(precision).to(memory_format=torch.channels_last)
+                stepped(part, precision).to(precision).to(memory_format=torch.channels_last)
         self.known = KnownPlaces(neck, tokens)
 
     def forward(self, maps: Sequence[Tensor], batch: Batch) -> PlacedPyramid:

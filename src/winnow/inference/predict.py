@@ -25,7 +25,7 @@ from .predictor import THRESHOLD, Predictor, Seen, load, read
 from .results import Journal, Tally, coco_rows
 from .slicing import Find, Slicing
 from .sources import expand, file_name
-from .stopping import heard, unbroken
+from .stopping import ended_by_sigterm, unbroken
 from .tracking import tracker_class
 
 
@@ -178,7 +178,7 @@ def predict_command(sources: Sequence[str], model: str, request: Request, *, dev
         console.print(f"nothing to resume (there is no {request.journal}): beginning with the first", markup=False)
     predictor = load(model, device, precision)
     try:
-        with heard():
+        with ended_by_sigterm():
             tally = predict_sources(predictor, found.images, found.videos, replace(request, progress=True))
     except KeyboardInterrupt:
         console.print("stopped; what is done is kept: the same call with --resume goes on")

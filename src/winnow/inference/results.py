@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -82,12 +82,15 @@ class Journal:
         if not self._file or not self.path:
             return
         self._file.close()
-        interrupted = kind is not None and issubclass(kind, KeyboardInterrupt)
+        failed = kind is not None and not issubclass(kind, KeyboardInterrupt)
+        rows = self.tally.detections
         with unbroken():
-            if self.results and (kind is None or interrupted):
-                write_results(self.results, self.path, self.tally, complete=kind is None)
-            if kind is None or not self.tally.closed:
-                self.path.unlink(missing_ok=True)  # nothing to go on with
+            if self.results and (rows or not failed):
+                with suppress(UsageError) if failed else nullcontext():  # a second error would hide the first
+                    write_results(self.results, self.path, self.tally, complete=kind is None)
+                    rows = 0
+            if kind is None or not (self.tally.closed or rows):
+                self.path.unlink(missing_ok=True)  # nothing to go on with, and nothing that is not elsewhere
 
     def add(self, rows: Sequence[Row]) -> None:
         """Rows of a source that goes on."""

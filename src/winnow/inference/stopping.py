@@ -14,7 +14,7 @@ class StoppedError(KeyboardInterrupt):
 
 
 @contextmanager
-def heard() -> Iterator[None]:
+def ended_by_sigterm() -> Iterator[None]:
     """SIGTERM stops what is in here as Ctrl-C does, with everything closed; else it would kill."""
     def stop(_: int) -> None:
         raise StoppedError
@@ -27,7 +27,9 @@ def heard() -> Iterator[None]:
 def unbroken() -> Iterator[None]:
     """What is in here is done as a whole: Ctrl-C and SIGTERM wait for its end."""
     came: list[int] = []
-    with handled(came.append, signal.SIGINT, signal.SIGTERM):
-        yield
-    for number in came[:1]:
-        signal.raise_signal(number)
+    try:
+        with handled(came.append, signal.SIGINT, signal.SIGTERM):
+            yield
+    finally:
+        for number in came[:1]:
+            signal.raise_signal(number)

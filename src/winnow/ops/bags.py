@@ -35,7 +35,7 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
     if len(filled) < len(shapes):
         locations, weights = locations[:, :, :, filled], weights[:, :, :, filled]
         shapes = tuple(shapes[level] for level in filled)
-    read = torch.zeros(batch, locations.shape[1], heads, dim)
+    read = torch.zeros(batch, locations.shape[1], heads, dim, dtype=torch.float32, device="cpu")
     table = values.float().reshape(batch, tokens * heads, dim)
     for image in range(batch if filled else 0):
         for start in range(0, locations.shape[1], QUERIES):

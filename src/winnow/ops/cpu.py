@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -11,6 +12,7 @@ from torch import Tensor
 from ..structures import Shapes
 from . import library
 
+FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # what kernels write, whatever torch makes by default
 MOST = 1024  # places of one query's head; a kernel keeps those of a few heads on its stack
 
 
@@ -66,7 +68,7 @@ def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Ten
 
 def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """See `ops.deformable_splat`."""
-    received = torch.zeros(len(weights), sum(h * w for h, w in shapes), 1)
+    received = torch.zeros(len(weights), sum(h * w for h, w in shapes), 1, **FLOATS)
     _run("splat", shapes, places=locations, weights=weights, to_values=received)
     return received.squeeze(2)
 
@@ -74,8 +76,8 @@ def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
 def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
                     weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of values, locations and weights; sums are kept in float32."""
-    to_values = torch.zeros(values.shape)
-    to_places, to_weights = torch.empty(locations.shape), torch.empty(weights.shape)
+    to_values = torch.zeros(values.shape, **FLOATS)
+    to_places, to_weights = torch.empty(locations.shape, **FLOATS), torch.empty(weights.shape, **FLOATS)
     _run("sample_backward", shapes, values=values, places=locations, weights=weights,
          rows=gradient.unflatten(-1, values.shape[2:]).to(values.dtype), to_values=to_values, to_places=to_places,
          to_weights=to_weights)
@@ -84,7 +86,7 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
 
 def _made(values: Tensor, *shape: int) -> Tensor:
     dtype = torch.bfloat16 if values.dtype == torch.bfloat16 else torch.float32
-    return torch.empty(values.shape[0], *shape, dtype=dtype)
+    return torch.empty(values.shape[0], *shape, dtype=dtype, device="cpu")
 
 
 def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
@@ -95,7 +97,7 @@ def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
     corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
     channels = tensors["values"].shape[-1] if "values" in tensors else 1
     rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done, and so is nothing
-    nothing = torch.zeros(channels)
+    nothing = torch.zeros(channels, **FLOATS)
     call = _Call(images, queries, heads, channels, len(shapes), points,
                  (ctypes.c_int64 * len(sides))(*sides), sides=corners, nothing=nothing.data_ptr(), team=library.team(),
                  threads=torch.get_num_threads(), **{role: _Rows.of(x) for role, x in rows.items()})

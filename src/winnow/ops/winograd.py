@@ -12,7 +12,9 @@ from torch import Tensor
 
 from . import library
 from .choice import wanted
+from .cpu import FLOATS
 
+HAS_MATRIX_UNIT = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()  # for halves: faster than this
 LEAST_FILLED = 2 / 3  # of the tiles that cover a map; of small maps they cover too much that is not there
 
 _TRANSFORM = torch.tensor([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
@@ -27,15 +29,17 @@ class _Call(ctypes.Structure):
                 *((name, ctypes.c_int64) for name in ("half", "relu", "threads")))
 
 
-def serves(maps: Tensor) -> bool:
-    """Maps (B, C, H, W) on the CPU that fill their tiles, if there is a library and no other was asked for.
+def able(precision: torch.dtype) -> bool:
+    """Whether there is a kernel that is faster than other ways: on as many threads as those, and for this precision."""
+    known = precision == torch.float32 or (precision == torch.bfloat16 and not HAS_MATRIX_UNIT)
+    return known and library.missing() is None and (library.team() is not None or torch.get_num_threads() == 1)
 
-    Halves only where the processor has no unit for matrices of them, which would be faster.
-    """
+
+def serves(maps: Tensor) -> bool:
+    """Maps (B, C, H, W) on the CPU that fill their tiles, if no other backend was asked for."""
     height, width = maps.shape[2:]
-    known = maps.dtype == torch.float32 or (maps.dtype == torch.bfloat16 and not torch.cpu._is_amx_tile_supported())
-    return (maps.device.type == "cpu" and known and wanted() in ("auto", "cpu")
-            and height * width >= LEAST_FILLED * 16 * -(-height // 4) * -(-width // 4) and library.missing() is None)
+    return (maps.device.type == "cpu" and wanted() in ("auto", "cpu") and able(maps.dtype)
+            and height * width >= LEAST_FILLED * 16 * -(-height // 4) * -(-width // 4))
 
 
 def prepared(weight: Tensor) -> Tensor | None:
@@ -58,14 +62,15 @@ def convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, *, relu: bool) 
     """
     images, channels, height, width = maps.shape
     panel, room = _sizes()
-    bias = torch.zeros(len(weights) * panel) if bias is None else bias.detach().float().contiguous()
+    bias = torch.zeros(len(weights) * panel, **FLOATS) if bias is None else bias.detach().float().contiguous()
     if weights.shape[1:] != (36, channels, panel) or len(bias) != len(weights) * panel:
         raise ValueError(f"weights {tuple(weights.shape)} and {len(bias)} biases do not fit {channels} channels in "
                          f"panels of {panel}")
     maps = maps.contiguous(memory_format=torch.channels_last)
-    out = torch.empty(images, len(bias), height, width, dtype=maps.dtype, memory_format=torch.channels_last)
+    out = torch.empty(images, len(bias), height, width, dtype=maps.dtype, device=maps.device,
+                      memory_format=torch.channels_last)
     threads = torch.get_num_threads()
-    space = torch.empty(threads, room * (channels + panel))
+    space = torch.empty(threads, room * (channels + panel), **FLOATS)
     call = _Call(images, height, width, channels, len(bias),
                  *(each.data_ptr() for each in (maps, weights, bias, out, space)), library.team(),
                  maps.dtype == torch.bfloat16, relu, threads)

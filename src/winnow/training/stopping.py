@@ -6,17 +6,14 @@ The first one lets the step come to its end and the state be saved. A second Ctr
 from __future__ import annotations
 
 import signal
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from types import FrameType
-from typing import Any
 
 import torch
 from accelerate import Accelerator
 
 from ..progress import console
-from ..signals import SIGNALS
+from ..signals import SIGNALS, handled
 
 
 class StoppedError(KeyboardInterrupt):
@@ -30,18 +27,16 @@ class Stopping:
         self.accelerator = accelerator
         self.asked = ""        # the first signal's name
         self.waiting = True    # for the end of a step; otherwise a signal stops at once
-        self._before: dict[int, Any] = {}
+        self._listening = handled(self._hear, *SIGNALS)
 
     def __enter__(self) -> Stopping:
-        if threading.current_thread() is threading.main_thread():
-            self._before = {number: signal.signal(number, self._hear) for number in SIGNALS}
+        self._listening.__enter__()
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._before.items():
-            signal.signal(number, handler)
+        self._listening.__exit__(None, None, None)
 
-    def _hear(self, number: int, _: FrameType | None) -> None:
+    def _hear(self, number: int) -> None:
         again, self.asked = bool(self.asked), signal.Signals(number).name
         if not self.waiting:
             raise StoppedError

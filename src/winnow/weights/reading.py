@@ -51,21 +51,24 @@ def read_file(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UsageError(f"there is no file {path}")
     try:
+        with path.open("rb") as file:
+            start = file.read(60)
+    except OSError as error:
+        raise UsageError(f"{path} can't be read: {error.strerror or error}") from error
+    try:
         if path.suffix == ".safetensors":
             return dict(load_file(path))
         with torch.serialization.safe_globals([argparse.Namespace, Counter]):
             stored = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # what is no weights file fails in many ways, and torch's words are about its own
-        raise UsageError(f"{path} can't be read as weights: {_why(path, error)}") from error
+        raise UsageError(f"{path} can't be read as weights: {_why(path, start, error)}") from error
     if not isinstance(stored, Mapping):
         raise UsageError(f"{path} holds a {type(stored).__name__}, expected a dictionary of weights")
     return dict(stored)
 
 
-def _why(path: Path, error: Exception) -> str:
-    """What is wrong with a file, from its own bytes where they tell."""
-    with path.open("rb") as file:
-        start = file.read(60)
+def _why(path: Path, start: bytes, error: Exception) -> str:
+    """What is wrong with a file, from its first bytes where they tell."""
     if not start:
         return "it is empty"
     if all(byte in TEXT for byte in start):
