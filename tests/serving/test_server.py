@@ -78,7 +78,9 @@ def test_a_connection_that_is_used_stays(server):
             wire.sendall(ASK % b"/healthz")
             answer = b""
             while not answer.endswith(b"}"):
-                answer += wire.recv(65536)
+                more = wire.recv(65536)
+                assert more, "the connection was closed"
+                answer += more
             time.sleep(0.15)
 
 

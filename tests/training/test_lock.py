@@ -62,7 +62,9 @@ def test_a_killed_process_leaves_the_folder_free_even_if_its_workers_live(tmp_pa
         os.kill(process, signal.SIGKILL)
         os.waitid(os.P_PID, process, os.WEXITED | os.WNOWAIT)
         os.kill(child, 0)  # it is there
-        Lock(tmp_path).take()
+        lock = Lock(tmp_path)
+        lock.take()
+        assert lock.file  # a folder that can't be locked would have none
 
 
 def test_a_run_that_ended_leaves_the_folder_to_others(finished, configure):
