@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -165,6 +166,28 @@ def test_it_is_refused_to_train(paper: str) -> None:
         with pytest.raises(UsageError, match="that it was made of"):
             wish()
     assert quick.eval() is quick and not any(parameter.requires_grad for parameter in quick.parameters())
+
+
+@pytest.mark.parametrize("again", [lambda quick: quick, copy.deepcopy, lambda quick: pickle.loads(pickle.dumps(quick))],
+                         ids=["itself", "a copy", "a pickle"])
+def test_weights_are_final(again: Callable[[BaseDetector], BaseDetector]) -> None:
+    detector, batch = compose("sparse_detr", backbone=ANT), batch_of((64, 64))
+    quick = again(detector.optimize())
+    before = quick(batch).final.boxes
+    zeros = {name: torch.zeros_like(value) for name, value in quick.state_dict().items()}
+    for part, state in ((quick, zeros), (quick, detector.state_dict()), (quick.encoder.plan, {})):
+        with pytest.raises(UsageError, match="call optimize on it again"):
+            part.load_state_dict(state, strict=False)
+    assert torch.equal(quick(batch).final.boxes, before)
+    next(quick.decoder.parameters()).mul_(2)
+    with pytest.raises(UsageError, match="call optimize on it again"):
+        quick(batch)
+
+
+def test_weights_may_move_to_another_type_or_device() -> None:
+    quick, batch = compose("sparse_detr").optimize(), batch_of((64, 64))
+    before = quick(batch).final.boxes
+    assert torch.equal(quick.double().float()(batch).final.boxes, before)
 
 
 def test_precisions_that_can_not_be_had_are_told() -> None:

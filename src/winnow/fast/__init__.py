@@ -23,6 +23,7 @@ import torch
 
 from ..errors import UsageError
 from ..interface import BaseDetector
+from .detector import OnlyPredicts
 from .forms import Form, has_form, quick
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -41,5 +42,5 @@ def optimized(detector: BaseDetector, precision: str = "fp32") -> BaseDetector:
     device = next(detector.parameters()).device
     if dtype is torch.float16 and device.type == "cpu":
         raise UsageError("processors compute slowly in fp16; take bf16 there, or move the detector to a GPU first")
-    form: BaseDetector = quick(copy.deepcopy(detector).eval(), Form(dtype, device))
-    return form.eval().requires_grad_(False)
+    form: OnlyPredicts = quick(copy.deepcopy(detector).eval(), Form(dtype, device))
+    return form.sealed()

@@ -15,14 +15,32 @@ from ..papers.faster_rcnn import RegionDetector
 from ..structures import Batch, Target
 from .convolutions import Maps, stepped
 
+FINAL = ("the weights of an optimized detector are final: parts of it were prepared from them. Load or change those of "
+         "the detector that it was made of, and call optimize on it again")
+
 
 class OnlyPredicts(BaseDetector):
-    """What is in front of a detector's own path here: nothing to learn, and nothing to supervise."""
+    """What is in front of a detector's own path here: nothing to learn, nothing to supervise, weights that stay."""
+
+    seal: Seal | None = None
+
+    def sealed(self) -> OnlyPredicts:
+        """The detector itself, whose weights are final from now on: to load others or to change them is a UsageError.
+
+        A compiled graph does not notice changes, and nobody those that are made behind torch's back, through `.data`.
+        """
+        self.eval().requires_grad_(False)
+        for part in self.modules():
+            part.register_load_state_dict_pre_hook(_refuse)
+        self.seal = Seal(tuple(self.parameters()))
+        return self
 
     def forward(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> Any:
         """The output for a batch, without what the losses ask for."""
         if targets is not None:
             raise UsageError("an optimized detector only predicts; train the detector that it was made of")
+        if self.seal and not torch.compiler.is_compiling() and self.seal.broken:
+            raise UsageError(FINAL)
         return super().forward(batch, None, rho)  # type: ignore[safe-super]
 
     def train(self, mode: bool = True) -> OnlyPredicts:
@@ -64,6 +82,31 @@ class Lowered(nn.Module):
     def forward(self, x: Any) -> Any:
         """What the part makes of a tensor, or of tensors in a list or a dictionary."""
         return _cast(self.part(_cast(x, self.precision)), torch.float32)
+
+
+class Seal:
+    """Notices whether weights were written to. Copies notice what happens to theirs."""
+
+    def __init__(self, weights: tuple[Tensor, ...]):
+        self.weights = weights
+        self.versions = self._versions()
+
+    def __reduce__(self) -> tuple[type[Seal], tuple[tuple[Tensor, ...]]]:
+        return Seal, (self.weights,)
+
+    @property
+    def broken(self) -> bool:
+        """Whether any weight was."""
+        return self.versions != self._versions()
+
+    def _versions(self) -> list[int]:
+        """How often each was written to; torch does not count for tensors that are made in inference mode."""
+        return [0 if each.is_inference() else each._version for each in self.weights]
+
+
+def _refuse(*_: object) -> None:
+    """UsageError, before anything is loaded."""
+    raise UsageError(FINAL)
 
 
 def _cast(x: Any, dtype: torch.dtype) -> Any:
