@@ -220,3 +220,9 @@ def test_detections_become_coco_results():
     results = predictions_to_coco(boxes, 42, (Category(1, "cat"), Category(3, "dog")))
     assert results == [{"image_id": 42, "category_id": 3, "bbox": [10.0, 20.0, 20.0, 40.0], "score": 0.75}]
     assert json.loads(json.dumps(results)) == results
+
+
+def test_a_result_of_a_class_without_a_name_is_told():
+    boxes = Boxes(torch.zeros(1, 4), torch.tensor([0.75]), torch.tensor([2]))
+    with pytest.raises(UsageError, match="output 2 has no name: its checkpoint lists 1 category;"):
+        predictions_to_coco(boxes, 42, (Category(1, "cat"),))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -50,6 +52,13 @@ def test_after_a_layer_each_query_has_the_class_that_it_thought_best_by_then(spa
     assert len(found) == len(set(seen.queries))
     assert found.data["class_name"][0] == seen.detections.data["class_name"][0]
     assert np.allclose(found.confidence[0], seen.detections.confidence[0], atol=1e-5)
+
+
+def test_a_class_without_a_name_is_told_also_where_only_a_layer_thought_of_it(sparse):
+    seen = look(sparse, PICTURE, threshold=0)
+    thought = replace(seen.layers[0], labels=seen.layers[0].labels * 0 + 2)
+    with pytest.raises(UsageError, match="output 2 has no name"):
+        seen.at(thought)
 
 
 def test_points_are_in_pixels_of_the_image_around_where_queries_start(sparse):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+from ..errors import UsageError
+from ..progress import counted
 
 
 @dataclass(frozen=True)
@@ -11,3 +15,11 @@ class Category:
 
     id: int    # as in the annotation file: any integer, gaps allowed
     name: str
+
+
+def named(labels: Sequence[int], categories: Sequence[Category]) -> list[Category]:
+    """What outputs of a model stand for. UsageError for one that its checkpoint has no category for."""
+    if labels and (top := max(labels)) >= len(categories):
+        raise UsageError(f"the model's output {top} has no name: its checkpoint lists "
+                         f"{counted(len(categories), 'category', 'categories')}; convert or save it with all of them")
+    return [categories[label] for label in labels]

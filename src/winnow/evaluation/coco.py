@@ -17,7 +17,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
-from ..data.categories import Category
+from ..data.categories import Category, named
 from ..errors import UsageError
 from ..structures import Boxes
 from .results import Detections, Entry, Truth, distinct, read_detections, read_truth
@@ -112,10 +112,14 @@ def evaluate(truth: Path | Mapping[str, Any] | Truth, detections: Path | Sequenc
 
 
 def predictions_to_coco(boxes: Boxes, image_id: int, categories: Sequence[Category]) -> list[Entry]:
-    """The detections of one image as COCO results, best first: x y width height in pixels, and category ids."""
-    corners, scores, labels = boxes.corners.cpu().double().tolist(), boxes.scores.tolist(), boxes.labels.tolist()
-    return [{"image_id": image_id, "category_id": categories[label].id, "bbox": [x1, y1, x2 - x1, y2 - y1],
-             "score": score} for (x1, y1, x2, y2), score, label in zip(corners, scores, labels, strict=True)]
+    """The detections of one image as COCO results, best first: x y width height in pixels, and category ids.
+
+    UsageError for a class without a name.
+    """
+    corners, scores = boxes.corners.cpu().double().tolist(), boxes.scores.tolist()
+    classes = named(boxes.labels.tolist(), categories)
+    return [{"image_id": image_id, "category_id": category.id, "bbox": [x1, y1, x2 - x1, y2 - y1], "score": score}
+            for (x1, y1, x2, y2), score, category in zip(corners, scores, classes, strict=True)]
 
 
 def _accumulate(truth: Truth, found: Detections, images: list[int], categories: list[int], *,

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..boxes import to_corners
-from ..data.categories import Category
+from ..data.categories import Category, named
 from ..detector import Detector
 from ..errors import UsageError
 from ..inference.predictor import KEEP, THRESHOLD, Predictor, Seen, Source
@@ -62,10 +62,10 @@ class Look:
     def at(self, layer: Layer) -> sv.Detections:
         """What the queries behind the detections thought after a layer: each one's box and its best class by then.
 
-        A query that became two detections, in two classes, is there once.
+        A query that became two detections, in two classes, is there once. UsageError for a class without a name.
         """
         queries = list(dict.fromkeys(self.queries.tolist()))
-        found = [self.categories[label] for label in layer.labels[queries].tolist()]
+        found = named(layer.labels[queries].tolist(), self.categories)
         return sv.Detections(layer.boxes[queries], confidence=layer.scores[queries],
                              class_id=np.array([category.id for category in found], int),
                              data={"class_name": np.array([category.name for category in found], str)})

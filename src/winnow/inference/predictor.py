@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
+from ..data.categories import Category, named
 from ..data.images import as_displayed
 from ..data.transforms import prepare
 from ..errors import DataError, UsageError
@@ -22,7 +23,6 @@ from ..structures import Batch, Boxes
 from .sources import open_source
 
 if TYPE_CHECKING:
-    from ..data.categories import Category
     from ..weights.checkpoints import Checkpoint
 
 Source = str | os.PathLike[str] | Image.Image | NDArray[np.uint8]
@@ -162,10 +162,7 @@ class Predictor:
         """Boxes that score at least the threshold, clipped to the image's (width, height)."""
         good = boxes.scores >= threshold
         corners, scores, labels = (x[good].cpu().numpy() for x in (boxes.corners, boxes.scores, boxes.labels))
-        if labels.size and labels.max() >= len(self.categories):
-            raise UsageError(f"the model's output {labels.max()} has no name: its checkpoint lists "
-                             f"{len(self.categories)} categories; convert or save it with all of them")
-        found = [self.categories[label] for label in labels]
+        found = named(labels.tolist(), self.categories)
         return sv.Detections(
             corners.clip(0, np.array(size * 2, corners.dtype)), confidence=scores,
             class_id=np.array([category.id for category in found], int),
