@@ -13,7 +13,7 @@ from winnow.bench.processes import LostError, Pool
 from winnow.bench.run import Run, Settings
 
 RATES = {"rates": {"products": {"fp32": {"matmul": 100.0, "conv": 80.0}, "bf16": {"matmul": 200.0, "conv": 100.0}},
-                   "copy": 10.0}, "torch": "2", "threads": 2, "gpu": None}
+                   "copy": 10.0}, "torch": "2", "threads": 2, "gpu": None, "uncounted": "no counter"}
 
 
 class Told:
@@ -23,6 +23,7 @@ class Told:
     breaks: ClassVar[dict[str, BaseException]]
     asked: ClassVar[list[tuple[str, str]]]
     resident_mb = 100.0
+    ginstructions: ClassVar[float | None] = None
 
     def __init__(self, environment: Any, who: str):
         self.who = who
@@ -39,7 +40,7 @@ class Told:
         if do == "costs":
             return {"params": 1000, "work": {"backbone": 10**8, "boxes": 0}, "traffic": {"backbone": 10**6}} | memory
         return {"ms": ms, "passes": 1, "stages": {"backbone": ms - 1, "boxes": 1.0}, "page_faults": 5.0,
-                "peak_mb": 200.0} | memory
+                "processor_s": 0.25, "ginstructions": self.ginstructions, "peak_mb": 200.0} | memory
 
     def stop(self) -> None:
         self.asked.append(("stop", self.who))

@@ -30,6 +30,8 @@ def test_forms_of_a_model_are_measured_in_processes_of_their_own(tmp_path: Path,
     assert ours["ratio"]["torch"]["median"] == pytest.approx(ratio)
     assert sum(ours["latency_ms"]["stages"].values()) > 0 and ours["distance"]["backbone"] > 0
     assert ours["difference"]["torch"]["boxes_px"]["max"] < 0.1
+    assert ours["processor_s"] > 0 and plain["processor_s"] > 0
+    assert bool(ours["ginstructions"]) is (found["uncounted"] is None)
     assert ours["memory_mb"] > ours["memory_base_mb"] > 0 and found["threads"] == 1
     assert "sparse-detr-tiny" in out and "ms by stage" in out
 

@@ -6,11 +6,12 @@ import json
 import pytest
 from rich.console import Console
 
+from winnow.bench import run as bench
 from winnow.bench.contenders import Contender, Request
 from winnow.bench.report import as_dict, difference, ratio, screen
 from winnow.bench.run import Measured, Run
 
-from .conftest import Told, lost, measured
+from .conftest import RATES, Told, lost, measured
 
 TINY = Request(["sparse-detr-tiny"], [(64, 96)], precisions=["fp32", "bf16"], against=["torch"])
 PROMISED = {"name", "rho", "size", "batch", "device", "precision", "params", "gflops", "latency_ms", "memory_mb",
@@ -57,6 +58,18 @@ def test_what_is_missing_is_a_dash(told: type[Told]) -> None:
     run = measured(TINY)
     assert as_dict(run)["rows"][0]["ratio"]["torch"]["median"] is None
     assert "its process was killed" in text(run) and "- - -" not in text(run)
+
+
+def test_processor_seconds_are_always_shown_and_instructions_where_they_are_counted(
+        told: type[Told], monkeypatch: pytest.MonkeyPatch) -> None:
+    without = text(measured(TINY))
+    assert "0.250" in without and "10^9 instr." not in without
+    assert without.count("instructions are not counted: no counter") == 1
+    told.ginstructions = 12.5
+    monkeypatch.setattr(bench, "rates", lambda *_: RATES | {"uncounted": None})
+    run = measured(TINY)
+    assert "10^9 instr." in text(run) and "12.5" in text(run) and "not counted" not in text(run)
+    assert {(each["processor_s"], each["ginstructions"]) for each in as_dict(run)["rows"]} == {(0.25, 12.5)}
 
 
 def test_a_run_that_measured_nothing_has_no_stages_to_show(told: type[Told]) -> None:

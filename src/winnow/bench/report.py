@@ -11,6 +11,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from ..progress import counted
 from ..resolution import shown
 from .floor import floor_of, floors
 from .run import Measured, Run
@@ -44,6 +45,8 @@ def row(run: Run, measured: Measured) -> dict[str, Any]:
                                                              "stages": stages},
         "memory_mb": most(turn["peak_mb"] for turn in turns), "memory_base_mb": measured.first.get("base_mb"),
         "page_faults": middle(turn["page_faults"] for turn in turns),
+        "processor_s": middle(turn["processor_s"] for turn in turns),
+        "ginstructions": middle(turn["ginstructions"] for turn in turns),
         "floor_ms": least,
         "distance": {stage: stages[stage] / floor_of(each) for stage, each in least.items()
                      if stage in stages and floor_of(each)},
@@ -128,11 +131,13 @@ def heading(run: Run) -> list[str]:
         products = ", ".join(f"{precision} {max(each.values()):.0f}"
                              for precision, each in runtime["rates"]["products"].items())
         lines.append(f"{runtime['gpu'] + '; ' if runtime['gpu'] else ''}torch {runtime['torch']}, "
-                     f"{runtime['threads']} threads; 10^9 multiply-adds a second: {products}; "
+                     f"{counted(runtime['threads'], 'thread')}; 10^9 multiply-adds a second: {products}; "
                      f"copies {runtime['rates']['copy']:.0f} GB/s")
+        if runtime["uncounted"]:
+            lines.append(f"instructions are not counted: {runtime['uncounted']}")
     allocator = "as the system's is" if run.settings.allocator == "system" else "keeps large blocks"
-    lines.append(f"{run.settings.rounds} alternating rounds, {run.settings.warmup} warm-up before each sample; "
-                 f"allocator {allocator}; "
+    lines.append(f"{counted(run.settings.rounds, 'alternating round')}, {run.settings.warmup} warm-up before each "
+                 f"sample; allocator {allocator}; "
                  f"{' '.join(f'{name}={value}' for name, value in run.environment.items()) or 'plain environment'}")
     if machine.busy:
         lines.append(f"other work ran here before (load {machine.load}): trust ratios, not times")
@@ -144,17 +149,19 @@ def totals(rows: Sequence[Mapping[str, Any]]) -> Table:
     varying = [key for key in ("form", "precision", "ops", "rho", "size", "batch")
                if key in ("precision", "rho") or len({each[key] for each in rows}) > 1]
     baselines = list(dict.fromkeys(name for each in rows for name in each["ratio"]))
+    instructions = ["10^9 instr."] if any(each["ginstructions"] for each in rows) else []
     table = Table(box=None, pad_edge=False, title=task(rows), title_justify="left", title_style="bold")
     table.add_column("model")
     beside = [f"x {escape(name)}" for name in baselines]
-    for heading_ in [*varying, "M params", "GFLOPs", "ms", "min - max", "MB", *beside]:
+    for heading_ in [*varying, "M params", "GFLOPs", "ms", "min - max", "CPU s", *instructions, "MB", *beside]:
         table.add_column(heading_, justify="right")
     for each in rows:
         time = each["latency_ms"]
         table.add_row(
             escape(each["model"]), *(f"{each[key]:g}" if key == "rho" else str(each[key] or "-") for key in varying),
             number(each["params"], 1e-6), number(each["gflops"]), number(time["median"]),
-            span(time), number(each["memory_mb"], digits=0),
+            span(time), number(each["processor_s"], digits=3), *(number(each["ginstructions"]) for _ in instructions),
+            number(each["memory_mb"], digits=0),
             *(times(each["ratio"].get(name)) for name in baselines))
     return table
 

@@ -1,6 +1,6 @@
 """The process of one contender: questions come in as lines of JSON, answers go out as lines of JSON.
 
-    {"do": "rates", "device"}               this machine's rates, and what torch is
+    {"do": "rates", "device"}               this machine's rates, what torch is, and why instructions are not counted
     {"do": "load", "contender"}             the contender's first result: it is there, and works
     {"do": "costs"}                         its parameters, and its work and traffic by stage
     {"do": "turn", "warmup", "seconds"}     one sample of its time, by stage too, and its memory
@@ -27,6 +27,7 @@ from ..fast import PRECISIONS
 from . import forms
 from .contenders import Contender
 from .floor import measure_rates
+from .instructions import counting, missing
 from .machine import forget_peak, own_memory
 from .stages import NoClock, StageClock
 
@@ -44,7 +45,7 @@ def rates(device: str) -> Answer:
     gpu = device.startswith("cuda")
     dtypes = {name: dtype for name, dtype in PRECISIONS.items() if gpu or name != "fp16"}
     return {"rates": measure_rates(device, dtypes), "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(device) if gpu else None}
+            "gpu": torch.cuda.get_device_name(device) if gpu else None, "uncounted": missing()}
 
 
 class Entered:
@@ -78,15 +79,19 @@ class Entered:
         self._forget_peak()
         for _ in range(warmup):
             self.run(NoClock())
-        before, times = page_faults(), [self._timed()]
-        while sum(times) < 1000 * seconds and len(times) < MOST_PASSES:
-            times.append(self._timed())
-        faults = None if before is None else (page_faults() or 0) - before
+        times: list[float] = []
+        with counting() as instructions:
+            before, busy = page_faults(), time.process_time()
+            while not times or (sum(times) < 1000 * seconds and len(times) < MOST_PASSES):
+                times.append(self._timed())
+            faults = None if before is None else (page_faults() or 0) - before
+            busy = time.process_time() - busy
         clock = StageClock(self.device)
         with clock.watching(self.subject.stages):
             self.run(clock)
         return {"ms": median(times), "passes": len(times), "stages": clock.times(),
-                "page_faults": None if faults is None else faults / len(times),
+                "page_faults": None if faults is None else faults / len(times), "processor_s": busy / len(times),
+                "ginstructions": instructions.total / len(times) / 1e9 if instructions.total else None,
                 "peak_mb": self._peak()}
 
     def _operators(self) -> str | None:
