@@ -4,7 +4,8 @@ from .annotations import Annotations, ImageRecord, read_annotations
 from .batching import Loaded, Loader, Meta, collate, loader
 from .categories import Category
 from .coco import CocoData, Example
-from .folders import DataFolder, SplitSource, find_data
+from .contents import SplitSource
+from .folders import DataFolder, find_data
 from .images import read_image
 from .problems import Problem, Problems, UnusableError
 

@@ -19,7 +19,8 @@ from ..errors import DataError
 from ..structures import Target
 from .annotations import Annotations, ImageRecord, read_annotations
 from .categories import Category
-from .contents import Source
+from .coco_json import CocoFile
+from .contents import Source, SplitSource
 from .images import read_image
 from .problems import Problems
 from .transforms import Transform
@@ -63,13 +64,19 @@ class CocoData(Dataset["Example | None"]):
             DataError: if nothing can be used, with `strict` if anything can't, or if the model lacks a category.
 
         """
-        self.folder, self.transform, self.train, self.strict = images, transform, train, strict
-        self.annotations = read_annotations(annotations, images, strict=strict, inspect=inspect)
+        self.source = SplitSource(CocoFile(annotations) if isinstance(annotations, Path) else annotations, images)
+        self.transform, self.train, self.strict = transform, train, strict
+        self.annotations = read_annotations(self.source.annotations, images, strict=strict, inspect=inspect)
         own = self.annotations.categories
         self.categories = tuple(own if categories is None else categories)
         self._outputs = torch.tensor(match_categories(own, self.categories, _used(self.annotations)))
         self._damaged = torch.zeros(len(self), dtype=torch.bool).share_memory_()
         self._differing = torch.zeros(len(self), dtype=torch.bool).share_memory_()
+
+    @property
+    def folder(self) -> Path:
+        """What the names of its images start from."""
+        return self.source.images
 
     @property
     def images(self) -> Sequence[ImageRecord]:

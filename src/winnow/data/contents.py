@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from ..errors import DataError
 from .categories import Category
 from .problems import Problems
-from .records import ImageRecord
+from .records import ImageRecord, is_outside
 from .rows import Rows
 
 
@@ -39,3 +40,21 @@ class Source(Protocol):
 
         Fails with a UsageError if they are not there, with an UnusableError if nothing can be loaded.
         """
+
+
+@dataclass(frozen=True)
+class SplitSource:
+    """Where a split lies."""
+
+    annotations: Source
+    images: Path  # the folder that the names of its images start from
+
+    def is_outside(self, name: str) -> bool:
+        """Whether a picture lies outside of the data: it is used, but nobody else gets to see it."""
+        return is_outside(self.images, name, self.annotations.homes)
+
+    def shown(self, name: str) -> Path:
+        """Where a picture lies that a page is to show. DataError for one that lies outside of the data."""
+        if self.is_outside(name):
+            raise DataError(f"{self.images / name} lies outside of the data; move it there")
+        return self.images / name

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import UsageError
 from . import yolo
 from .coco_json import CocoFile
-from .contents import Source
+from .contents import SplitSource
 from .shards import CATEGORIES, ShardSplit
 from .voc import VocSplit
 
@@ -24,14 +24,6 @@ LOOKED_FOR = (
     "categories.json with train-00000.tar, val-00000.tar, ... (shards)",
     "or the path of one annotation file (.json) with its images beside it, or of a data.yaml",
 )
-
-
-@dataclass(frozen=True)
-class SplitSource:
-    """Where a split lies."""
-
-    annotations: Source
-    images: Path  # the folder that the names of its images start from
 
 
 @dataclass(frozen=True)

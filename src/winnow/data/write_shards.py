@@ -17,7 +17,8 @@ from ..files import as_json, replace_file
 from ..progress import Progress, console, counted
 from .annotations import Annotations, read_annotations
 from .archives import index_path, open_file, scan, size_of
-from .folders import SplitSource, find_data
+from .contents import SplitSource
+from .folders import find_data
 from .shards import CATEGORIES, samples_path
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}

@@ -10,9 +10,10 @@ from typing import Literal
 import numpy as np
 
 from ..data.annotations import Annotations, read_annotations
-from ..data.folders import DataFolder, SplitSource, find_data
+from ..data.contents import SplitSource
+from ..data.folders import DataFolder, find_data
 from ..data.problems import KINDS, Problem, Problems, UnusableError
-from ..data.records import ImageRecord, is_outside
+from ..data.records import ImageRecord
 from ..progress import console, counted
 from .boxes import doubtful_boxes
 from .classes import doubtful_classes
@@ -120,7 +121,7 @@ def _read(done: Examination, name: str, source: SplitSource) -> None:
     else:
         done.splits[name], done.problems[name] = data, data.problems
         done.outside |= {done.path(name, image) for image in data.images
-                         if is_outside(source.images, image.file_name, source.annotations.homes)}
+                         if source.is_outside(image.file_name)}
 
 
 def _odd_pictures(done: Examination, split: str, data: Annotations) -> None:

@@ -14,7 +14,8 @@ from .. import report
 from ..data.annotations import read_annotations
 from ..data.coco import CocoData
 from ..data.coco_json import CocoFile
-from ..data.folders import DataFolder, SplitSource, find_data
+from ..data.contents import SplitSource
+from ..data.folders import DataFolder, find_data
 from ..data.problems import Problems
 from ..data.transforms import evaluation as transform
 from ..errors import UsageError
@@ -134,9 +135,9 @@ def write_page(request: Request, judged: Judged, folder: DataFolder, split: str,
     assert request.page is not None
     evaluation, predictor = judged.evaluation, judged.predictor
     what = request.model or str(request.detections)
-    examples = draw_examples(evaluation, source.images)
+    examples = draw_examples(evaluation, source)
     if predictor and predictor.sparse:
-        examples += draw_tokens(predictor, evaluation, source.images, rho=request.rho)
+        examples += draw_tokens(predictor, evaluation, source, rho=request.rho)
     count = len(evaluation.truth.images)
     asked = {key: value for key, value in vars(request).items() if value not in (None, False)}
     report.write_page(request.page, Page(

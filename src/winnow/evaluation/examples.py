@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import supervision as sv
 
+from ..data.contents import SplitSource
 from ..data.images import read_image
 from ..errors import DataError
 from ..explain.sheet import token_figure
@@ -35,10 +36,11 @@ class Example:
     picture: Picture
 
 
-def draw_examples(evaluation: Evaluation, folder: Path, count: int = COUNT) -> list[Example]:
-    """The worst and the best images by F1, whose files lie in the folder; an image is not shown twice.
+def draw_examples(evaluation: Evaluation, source: SplitSource, count: int = COUNT) -> list[Example]:
+    """The worst and the best images by F1 of a split; an image is not shown twice.
 
-    Detections are shown from the score on at which their class has its best F1. Images that can't be read are named.
+    Detections are shown from the score on at which their class has its best F1. Images that can't be read, and those
+    that lie outside of the data, are named.
     """
     worst = evaluation.mistakes.worst(count)
     best = [each for each in evaluation.mistakes.best(2 * count) if each not in worst][:count]
@@ -46,20 +48,20 @@ def draw_examples(evaluation: Evaluation, folder: Path, count: int = COUNT) -> l
     examples = []
     for kind, score in chosen:
         try:
-            examples.append(Example(kind, _picture(evaluation, score, folder)))
+            examples.append(Example(kind, _picture(evaluation, score, source)))
         except DataError as error:
             console.print(f"left out of the page: {error}", markup=False)
     return examples
 
 
-def draw_tokens(predictor: Predictor, evaluation: Evaluation, folder: Path, count: int = SHEETS, *,
+def draw_tokens(predictor: Predictor, evaluation: Evaluation, source: SplitSource, count: int = SHEETS, *,
                 rho: float | None = None) -> list[Example]:
     """Which tokens a sparse model keeps on a few images, evenly spread over the data."""
     files = [evaluation.truth.files[each] for each in sorted(evaluation.truth.images & evaluation.truth.files.keys())]
     examples = []
     for place in spread(len(files), count):
         try:
-            seen = predictor.run(folder / files[place], rho=rho, samples=True)
+            seen = predictor.run(source.shown(files[place]), rho=rho, samples=True)
         except DataError as error:
             console.print(f"left out of the page: {error}", markup=False)
             continue
@@ -83,10 +85,10 @@ def spread(length: int, count: int) -> list[int]:
     return sorted({round(i * (length - 1) / max(count - 1, 1)) for i in range(count)})
 
 
-def _picture(evaluation: Evaluation, score: ImageScore, folder: Path) -> Picture:
+def _picture(evaluation: Evaluation, score: ImageScore, source: SplitSource) -> Picture:
     if score.image_id not in evaluation.truth.files:
         raise DataError(f"the annotations name no file for image {score.image_id}")
-    file = folder / evaluation.truth.files[score.image_id]
+    file = source.shown(evaluation.truth.files[score.image_id])
     thresholds = evaluation.mistakes.thresholds
     only = next(iter(thresholds.values()), 0.0)  # of the one class where classes do not matter
     names = evaluation.truth.categories

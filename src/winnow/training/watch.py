@@ -98,12 +98,11 @@ class Watch:
 
     def _pictures(self, evaluation: Evaluation) -> None:
         trainer = self.trainer
-        folder = trainer.val.folder
         with torch.random.fork_rng():  # a model that is loaded draws random weights first
             predictor = Predictor(checkpoints.load(trainer.folder.best), trainer.accelerator.device)
-        examples = draw_examples(evaluation, folder)
+        examples = draw_examples(evaluation, trainer.val.source)
         if predictor.sparse:
-            examples += draw_tokens(predictor, evaluation, folder)
+            examples += draw_tokens(predictor, evaluation, trainer.val.source)
         keep_best(trainer.folder, evaluation, examples, {
             "epoch": trainer.best_epoch, "images": len(evaluation.truth.images), "rho": predictor.rho,
             "held_out": trainer.val.annotations.path != trainer.train_data.annotations.path,
