@@ -1,11 +1,12 @@
 """Writes docs/evidence/kernels.md: the operators alone, by every backend of this machine, against grid sampling.
 
-    OMP_NUM_THREADS=2 python -m evidence.kernels     # about seven minutes on two cores
+    OMP_NUM_THREADS=2 python -m evidence.kernels              # about eight minutes on two quiet cores
+    OMP_NUM_THREADS=2 python -m evidence.kernels --rounds 1   # a first look
     OMP_NUM_THREADS=1 python -m evidence.kernels --clock processor    # where the machine has other work to do
 
-Every contender is a process of its own and they take turns, so that neither a busy moment of the machine nor the memory
-that one of them uses falls on another. All of it is done twice, with the allocator as it comes and with one that keeps
-large blocks instead of giving them back to the system after every use.
+Every way is a process of its own and they take turns, so that neither a busy moment of the machine nor the memory that
+one of them uses falls on another. All of it is done twice, with the allocator as it comes and with one that keeps large
+blocks instead of giving them back to the system after every use.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import cache, partial
 from pathlib import Path
 
 import torch
@@ -37,7 +40,7 @@ QUERIES = {22_223: "as many queries as a dense encoder has", 2_223: "a tenth of 
 ALLOCATORS = {"as it comes": {},
               "keeping large blocks": {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40)}}
 CLOCKS = {"wall": time.perf_counter, "processor": time.process_time}
-ROUNDS, TIMES = 5, 2  # turns of each contender, and calls in a turn that count
+WARM, LEAST, LONG = 2, 2, 0.25  # calls of a turn that don't count, that count at least, and seconds to fill with more
 
 
 @dataclass(frozen=True)
@@ -67,137 +70,153 @@ class Given:
         return cls(torch.randn(1, tokens, HEADS, DIM), samples, reference, offsets, logits,
                    torch.randn(1, queries, HEADS * DIM))
 
+    def half(self) -> Given:
+        """The same in bfloat16, but for places and weights."""
+        return Given(self.values.bfloat16(), self.samples, self.reference, self.offsets.bfloat16(),
+                     self.logits.bfloat16(), self.rows.bfloat16())
 
-def by_grid_sampling(values: Tensor, locations: Tensor, weights: Tensor) -> Tensor:
-    """What other implementations do without a compiled operator: grid sampling, level by level."""
-    grids = (2 * locations - 1).transpose(1, 2).flatten(0, 1)
-    weights = weights.transpose(1, 2).flatten(0, 1)
+
+Reading = Callable[[Tensor, Samples], Tensor]
+Call = Callable[[], Tensor]
+
+
+def stacked(values: Tensor, samples: Samples) -> Tensor:
+    """What implementations without a compiled operator do: grid sampling of each level, then one weighted sum."""
+    levels = torch.stack(list(_levels(values, samples)), -2).flatten(-2)                 # (M, D, Q, L * P)
+    weights = samples.weights.flatten(-2).transpose(1, 2).flatten(0, 1)[:, None]         # (M, 1, Q, L * P)
+    return (levels * weights).sum(-1).view(1, HEADS * DIM, -1).transpose(1, 2).contiguous()
+
+
+def level_by_level(values: Tensor, samples: Samples) -> Tensor:
+    """Grid sampling too, but summed up as it goes, so that less is kept at a time."""
+    weights = samples.weights.transpose(1, 2).flatten(0, 1)
     read = weights.new_zeros(HEADS, DIM, weights.shape[1])
-    for level, (value, (h, w)) in enumerate(zip(values.split([h * w for h, w in SHAPES], 1), SHAPES, strict=True)):
-        plane = value.permute(0, 2, 3, 1).reshape(-1, DIM, h, w)
-        points = F.grid_sample(plane, grids[:, :, level], align_corners=False)
+    for level, points in enumerate(_levels(values, samples)):
         read = read + (points * weights[:, None, :, level]).sum(-1)
     return read.view(1, HEADS * DIM, -1).transpose(1, 2)
 
 
-def _sample(x: Given) -> Tensor:
-    return ops.deformable_sample(x.values, SHAPES, x.samples)
+def _levels(values: Tensor, samples: Samples) -> Iterator[Tensor]:
+    """What lies at the places, level by level: (M, D, Q, P)."""
+    grids = (2 * samples.locations - 1).transpose(1, 2).flatten(0, 1)
+    for level, (value, (h, w)) in enumerate(zip(values.split([h * w for h, w in SHAPES], 1), SHAPES, strict=True)):
+        plane = value.permute(0, 2, 3, 1).reshape(-1, DIM, h, w)
+        yield F.grid_sample(plane, grids[:, :, level], align_corners=False)
 
 
-def _grid_sample(x: Given) -> Tensor:
-    return by_grid_sampling(x.values, x.samples.locations, x.samples.weights)
+def by_operator(values: Tensor, samples: Samples) -> Tensor:
+    """By whoever answers for the operator."""
+    return ops.deformable_sample(values, SHAPES, samples)
 
 
-def _attend(x: Given) -> Tensor:
-    return ops.deformable_attend(x.values, SHAPES, x.reference, x.offsets, x.logits)
+def sampling(read: Reading, x: Given) -> Call:
+    """Reading at places, by weights."""
+    return lambda: read(x.values, x.samples)
 
 
-def _grid_attend(x: Given) -> Tensor:
-    return by_grid_sampling(x.values, plain.locate(x.reference, x.offsets, SHAPES), plain.share(x.logits, len(SHAPES)))
+def aiming(read: Reading, x: Given) -> Call:
+    """Reading at offsets, by logits."""
+    def call(values: Tensor, offsets: Tensor, logits: Tensor) -> Tensor:
+        if read is by_operator:
+            return ops.deformable_attend(values, SHAPES, x.reference, offsets, logits)
+        places = plain.locate(x.reference, offsets, SHAPES)
+        return read(values, Samples(places, plain.share(logits, len(SHAPES))))
+
+    return partial(call, x.values, x.offsets, x.logits)
 
 
-def _match(x: Given) -> Tensor:
-    return ops.deformable_match(x.rows.unflatten(-1, (HEADS, DIM)), x.values, SHAPES, x.samples.locations)
-
-
-def _half(call: Callable[[Given], Tensor]) -> Callable[[Given], Tensor]:
-    """The same of bfloat16 values."""
-    halves: dict[int, Given] = {}
-
-    def called(x: Given) -> Tensor:
-        if not halves:
-            halves[0] = Given(x.values.bfloat16(), x.samples, x.reference, x.offsets.bfloat16(), x.logits.bfloat16(),
-                              x.rows.bfloat16())
-        return call(halves[0])
-
-    return called
-
-
-def _backward(call: Callable[[Given], Tensor]) -> Callable[[Given], Tensor]:
+def gradients(read: Reading, x: Given) -> Call:
     """The gradients of values, places and weights, of a graph that is there already."""
-    graph: list[tuple[Tensor, list[Tensor]]] = []
+    leaves = [each.clone().requires_grad_() for each in (x.values, x.samples.locations, x.samples.weights)]
+    with torch.enable_grad():
+        graph = read(leaves[0], Samples(leaves[1], leaves[2]))
+    return lambda: torch.autograd.grad(graph, leaves, x.rows, retain_graph=True)[0]
 
-    def called(x: Given) -> Tensor:
-        if not graph:
-            leaves = [each.clone().requires_grad_() for each in (x.values, x.samples.locations, x.samples.weights)]
-            with torch.enable_grad():
-                graph.append((call(Given(leaves[0], Samples(leaves[1], leaves[2]), *[x.rows] * 4)), leaves))
-        read, leaves = graph[0]
-        return torch.autograd.grad(read, leaves, x.rows, retain_graph=True)[0]
 
-    return called
+def matching(read: Reading, x: Given) -> Call:
+    """Dot products with what lies at the places; grid sampling does it level by level."""
+    asked = x.rows.unflatten(-1, (HEADS, DIM))
+    if read is by_operator:
+        return lambda: ops.deformable_match(asked, x.values, SHAPES, x.samples.locations)
+    return lambda: plain.match(x.values, SHAPES, x.samples.locations, asked)
+
+
+WORK: dict[str, Callable[[Reading, Given], Call]] = {
+    "sampling": sampling, "sampling that aims by itself": aiming, "gradients of sampling": gradients,
+    "matching": matching}
 
 
 @dataclass(frozen=True)
-class Contender:
-    """One way to compute something, in a process of its own."""
+class Way:
+    """One way to compute, in a process of its own."""
 
     title: str
-    call: Callable[[Given], Tensor]
+    read: Reading
     environment: dict[str, str] = field(default_factory=dict)
+    half: bool = False
+    without: tuple[str, ...] = ()  # work that another row shows already
+
+    def given(self, queries: int) -> Given:
+        """What it reads."""
+        return Given.of(queries).half() if self.half else Given.of(queries)
 
 
-def contenders() -> dict[str, list[Contender]]:
-    """By what is computed; the first of each is what the others are compared with."""
+def ways() -> list[Way]:
+    """The first is what the others are compared with."""
     able = library.able()[::-1] if library.missing() is None else ()
-    kernels = [(f"C, {name}", {"WINNOW_CPU": name}) for name in able]
-    alone = ("PyTorch alone", {"WINNOW_OPS": "torch"})
+    kernels = [Way(f"C, {name}", by_operator, {"WINNOW_CPU": name}) for name in able]
+    alone = Way("PyTorch alone", by_operator, {"WINNOW_OPS": "torch"}, without=("matching",))
     best = kernels[0] if kernels else alone
-    return {
-        "sampling": [Contender("grid sampling", _grid_sample), Contender(alone[0], _sample, alone[1]),
-                     *(Contender(title, _sample, env) for title, env in kernels),
-                     Contender(f"{best[0]}, bfloat16", _half(_sample), best[1])],
-        "sampling that aims by itself": [
-            Contender("grid sampling", _grid_attend), Contender(alone[0], _attend, alone[1]),
-            *(Contender(title, _attend, env) for title, env in kernels),
-            Contender(f"{best[0]}, bfloat16", _half(_attend), best[1])],
-        "gradients of sampling": [
-            Contender("grid sampling", _backward(_grid_sample)), Contender(alone[0], _backward(_sample), alone[1]),
-            *(Contender(title, _backward(_sample), env) for title, env in kernels)],
-        "matching": [Contender("grid sampling", _match, {"WINNOW_OPS": "plain"}),
-                     *(Contender(title, _match, env) for title, env in kernels)],
-    }
+    grid = [Way("grid sampling, all levels", stacked),
+            Way("grid sampling, level by level", level_by_level, without=("matching",))]
+    half = Way(f"{best.title}, bfloat16", by_operator, best.environment, half=True, without=("gradients of sampling",))
+    return [*grid, alone, *kernels, half]
 
 
-def serve(what: str, which: int, queries: int, clock: Callable[[], float]) -> None:
-    """Be a contender: for every line that comes, say how long some calls took, in milliseconds."""
-    given, call = Given.of(queries), contenders()[what][which].call
+def serve(way: Way, clock: Callable[[], float]) -> None:
+    """Be a way: for every line that comes, work and queries, say the milliseconds of a call; the median of some."""
+    @cache
+    def prepared(work: str, queries: int) -> Call:
+        return WORK[work](way.read, way.given(queries))
+
     with torch.no_grad():
-        call(given)
         print("ready", flush=True)
-        for _ in sys.stdin:
-            call(given)  # others had the caches and the threads were asleep: as in `winnow bench`, this does not count
-            took = []
-            for _ in range(TIMES):
-                began = clock()
-                call(given)
-                took.append(1e3 * (clock() - began))
-            print(*took, flush=True)
+        for line in sys.stdin:
+            work, _, queries = line.strip().rpartition(" ")
+            print(turn(prepared(work, int(queries)), clock), flush=True)
 
 
-def race(what: str, entered: list[Contender], queries: int, allocator: dict[str, str],
-         clock: str) -> list[list[float]]:
-    """Milliseconds of every call of every contender."""
+def turn(call: Call, clock: Callable[[], float]) -> float:
+    """Milliseconds of a call. As in `winnow bench` the first are free: others had the caches, and the threads slept."""
+    for _ in range(WARM):
+        call()
+    took: list[float] = []
+    while len(took) < LEAST or sum(took) < LONG:
+        began = clock()
+        call()
+        took.append(clock() - began)
+    return 1e3 * statistics.median(took)
+
+
+@contextmanager
+def entered(those: Sequence[Way], allocator: dict[str, str], clock: str) -> Iterator[list[subprocess.Popen[str]]]:
+    """A process for each way, waiting for work."""
     running = [subprocess.Popen(
-        [sys.executable, "-m", "evidence.kernels", "--clock", clock, "--be", what, str(which),
-         str(queries)], text=True,
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | allocator | contender.environment,
-    ) for which, contender in enumerate(entered)]
-    took: list[list[float]] = [[] for _ in entered]
+        [sys.executable, "-m", "evidence.kernels", "--clock", clock, "--be", str(which)], text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=os.environ | allocator | way.environment,
+    ) for which, way in enumerate(those)]
     try:
-        for each in running:
-            _ask(each, None)
-        for _ in range(ROUNDS):
-            for times, each in zip(took, running, strict=True):
-                times.extend(map(float, _ask(each, "go").split()))
+        for process in running:
+            ask(process)
+        yield running
     finally:
-        for each in running:
-            each.kill()
-            each.wait()
-    return took
+        for process in running:
+            process.kill()
+            process.wait()
 
 
-def _ask(process: subprocess.Popen[str], line: str | None) -> str:
+def ask(process: subprocess.Popen[str], line: str | None = None) -> str:
+    """What a process says to a line, or by itself."""
     assert process.stdin is not None and process.stdout is not None
     if line:
         print(line, file=process.stdin, flush=True)
@@ -207,34 +226,56 @@ def _ask(process: subprocess.Popen[str], line: str | None) -> str:
     return answer
 
 
-def table(took: dict[str, list[list[float]]], entered: list[Contender]) -> str:
-    """Contenders by allocator: the median, how many times as fast as the first, and the range."""
-    lines = ["| | " + " | ".join(f"{name}: ms | range | times as fast" for name in took) + " |",
-             "|---|" + "---:|---:|---:|" * len(took)]
-    for i, contender in enumerate(entered):
+Taken = dict[tuple[str, int], dict[str, dict[str, list[float]]]]  # by work and queries, allocator, and way
+
+
+def race(those: Sequence[Way], clock: str, rounds: int) -> Taken:
+    """Milliseconds of every turn of every way."""
+    taken: Taken = {(work, queries): {} for work in WORK for queries in QUERIES}
+    for name, allocator in ALLOCATORS.items():
+        with entered(those, allocator, clock) as running:
+            for (work, queries), by_allocator in taken.items():
+                mine = [(way, process) for way, process in zip(those, running, strict=True) if work not in way.without]
+                times = by_allocator[name] = {way.title: [] for way, _ in mine}
+                for _ in range(rounds):
+                    for way, process in mine:
+                        times[way.title].append(float(ask(process, f"{work} {queries}")))
+                print(f"{name}, {work}, {queries}:", {title: round(statistics.median(each), 1)
+                                                       for title, each in times.items()}, flush=True)
+    return taken
+
+
+def table(taken: dict[str, dict[str, list[float]]]) -> str:
+    """Ways by allocator: the median of the turns, how many times as fast as the first, and the range."""
+    lines = ["| | " + " | ".join(f"{name}: ms | range | times as fast" for name in taken) + " |",
+             "|---|" + "---:|---:|---:|" * len(taken)]
+    for title in next(iter(taken.values())):
         cells = []
-        for times in took.values():
-            median, first = statistics.median(times[i]), statistics.median(times[0])
-            cells += [f"{median:.1f}", f"{min(times[i]):.1f}–{max(times[i]):.1f}", f"{first / median:.1f}"]
-        lines.append(f"| {contender.title} | " + " | ".join(cells) + " |")
+        for times in taken.values():
+            median, first = statistics.median(times[title]), statistics.median(next(iter(times.values())))
+            cells += [f"{median:.1f}", f"{min(times[title]):.1f}–{max(times[title]):.1f}", f"{first / median:.1f}"]
+        lines.append(f"| {title} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
 INTRODUCTION = """\
 # The operators alone
 
-Written by `OMP_NUM_THREADS={threads} python -m evidence.kernels --clock {clock}` on {today}: {machine},
-{threads} of them at work, PyTorch {torch}.
+Written by `OMP_NUM_THREADS={threads} python -m evidence.kernels --clock {clock} --rounds {rounds}` on {today}:
+{machine}, {threads} of them at work, PyTorch {torch}.
 
-Milliseconds of one call by the {clock} clock: the median of {calls}, and from the fastest to the slowest. The first
-call of a turn does not count. What else the machine does falls on the wall clock, and hardly on the processor's. Values
-are those of an image of 800x1066 ({tokens} tokens on four levels, {heads} heads of {dim} channels), {points} points on
-each level. Places lie around the centres of tokens, three tokens away in the mean. *Grid sampling* is what
-implementations without a compiled operator do; *PyTorch alone* is what serves here where there was no compiler (its
-gradients are those of grid sampling). Every row is a process of its own, and rows take turns. The two columns differ in
-the C library's allocator: as it comes, and with `{kept}`.
+Milliseconds of one call by the {clock} clock. Every row is a process of its own, and rows take turns, {rounds} for
+each; a turn is the median of the calls that fit into {long} seconds after {warm} that don't count. Shown are the median
+of the turns, and the least and the most. Values are those of an image of 800x1066 ({tokens} tokens on four levels,
+{heads} heads of {dim} channels), {points} points on each level. Places lie around the centres of tokens, three tokens
+away in the mean.
 
-*Aims by itself* takes offsets and logits, and does the arithmetic of places and the softmax too, on both sides.
+*Grid sampling* is what implementations without a compiled operator do: all levels are sampled, stacked, weighed and
+summed. *Level by level* is our plain path, which sums up as it goes. *PyTorch alone* is what serves here where there
+was no compiler. The two columns differ in the C library's allocator: as it comes, and with
+`{kept}`.
+
+*Aims by itself* takes offsets and logits, and does the arithmetic of places and the softmax too, on all sides.
 """
 
 
@@ -246,27 +287,29 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
 
 
-def main() -> None:
-    """Race, and write the page."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--be", nargs=3, metavar=("WHAT", "WHICH", "QUERIES"), help=argparse.SUPPRESS)
-    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what is measured: time, or the processor's")
-    asked = parser.parse_args()
-    if asked.be:
-        serve(asked.be[0], int(asked.be[1]), int(asked.be[2]), CLOCKS[asked.clock])
-        return
+def page(taken: Taken, clock: str, rounds: int) -> str:
+    """The evidence, as Markdown."""
     kept = " ".join(f"{name}={value}" for name, value in ALLOCATORS["keeping large blocks"].items())
     parts = [INTRODUCTION.format(
-        today=date.today().isoformat(), machine=machine(), threads=torch.get_num_threads(),
-        torch=torch.__version__.split("+")[0], calls=ROUNDS * TIMES, clock=asked.clock,
-        tokens=f"{sum(h * w for h, w in SHAPES):,}", heads=HEADS, dim=DIM, points=POINTS, kept=kept)]
-    for what, entered in contenders().items():
-        for queries, why in QUERIES.items():
-            took = {name: race(what, entered, queries, allocator, asked.clock)
-                    for name, allocator in ALLOCATORS.items()}
-            parts += [f"## {what.capitalize()}: {queries:,} queries, {why}\n", table(took, entered) + "\n"]
-            print(parts[-2], parts[-1], sep="\n", flush=True)
-    PAGE.write_text("\n".join(parts), encoding="utf-8")
+        today=date.today().isoformat(), machine=machine(), threads=torch.get_num_threads(), clock=clock, rounds=rounds,
+        torch=torch.__version__.split("+")[0], long=LONG, warm=WARM, tokens=f"{sum(h * w for h, w in SHAPES):,}",
+        heads=HEADS, dim=DIM, points=POINTS, kept=kept)]
+    for (work, queries), each in taken.items():
+        parts += [f"## {work.capitalize()}: {queries:,} queries, {QUERIES[queries]}\n", table(each) + "\n"]
+    return "\n".join(parts)
+
+
+def main() -> None:
+    """Race, and write the page; or be one of those who race."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--be", type=int, metavar="WAY", help=argparse.SUPPRESS)
+    parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what is measured: time, or the processor's")
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each way (5)")
+    asked = parser.parse_args()
+    if asked.be is not None:
+        serve(ways()[asked.be], CLOCKS[asked.clock])
+        return
+    PAGE.write_text(page(race(ways(), asked.clock, asked.rounds), asked.clock, asked.rounds), encoding="utf-8")
 
 
 if __name__ == "__main__":
