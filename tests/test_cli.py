@@ -180,7 +180,7 @@ def test_several_settings_may_follow_one_set(typed, known):
 
 
 def test_training_goes_from_start_to_resume(winnow, pictures, tmp_path, monkeypatch):
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
+    monkeypatch.setattr(Watch, "epoch", lambda self, seen: None)
     out = tmp_path / "my [run]"
     words = ["train", pictures, "--out", out, "--workers", 0, "--batch-size", 3, "--rho", 0.5, "--size", 48, *SMALL[:2],
              "--set", *TINY[1:9], "epochs=1", "warmup=1"]
@@ -208,7 +208,7 @@ def test_an_interrupted_training_ends_with_130_and_says_how_it_goes_on(winnow, p
 
 def test_runs_without_a_folder_of_their_own_get_one(winnow, pictures, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(Watch, "epoch", lambda self: None)
+    monkeypatch.setattr(Watch, "epoch", lambda self, seen: None)
     name = f"runs/sparse-detr-tiny-{pictures.name}"
     for expected in (name, f"{name}-2"):
         said = winnow("train", pictures, "--workers", 0, *SMALL, "--epochs", 1, "--set", "epochs=1")

@@ -23,6 +23,7 @@ from winnow.losses import Losses
 from winnow.training import loop, setup
 from winnow.training.loop import train
 from winnow.training.meter import Meter
+from winnow.training.watch import Watch
 from winnow.weights import checkpoints
 from winnow.weights.checkpoints import Checkpoint
 
@@ -352,9 +353,12 @@ def test_the_average_is_what_is_saved_and_the_weights_that_learn_are_in_the_stat
     assert any(not torch.equal(saved[name], state["weights"][name]) for name in saved)
 
 
-def test_evaluation_comes_every_so_often_and_at_the_end(configure, no_page):
+def test_evaluation_comes_every_so_often_and_at_the_end_and_goes_on_to_who_watches(configure, monkeypatch):
+    seen = []
+    monkeypatch.setattr(Watch, "epoch", lambda self, evaluation: seen.append(evaluation))
     rows = train(configure("epochs=3", "evaluate_every=2")).history()
     assert ["AP" in row for row in rows] == [False, True, True]
+    assert [each and each.metrics.AP for each in seen] == [row.get("AP") for row in rows]
 
 
 def test_a_first_ap_of_nothing_is_the_best_so_far(configure, no_page, monkeypatch):

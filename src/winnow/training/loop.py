@@ -63,11 +63,12 @@ def learn(trainer: Trainer, stopping: Stopping, watch: Watch) -> None:
                 progress.advance(trainer.how_it_goes)
                 if updated:
                     save_when_due(trainer, stopping)
-            trainer.end_epoch(metrics_of_epoch(trainer, stopping, watch))
+            row, evaluation = metrics_of_epoch(trainer, stopping)
+            trainer.end_epoch(row)
             save_state(trainer)
             save_results(trainer)
             with stopping.at_once():
-                watch.epoch()
+                watch.epoch(evaluation)
             progress.say(trainer.how_it_goes())
 
 
@@ -105,20 +106,23 @@ def update_average(trainer: Trainer) -> None:
         trainer.average.update_parameters(trainer.detector)
 
 
-def metrics_of_epoch(trainer: Trainer, stopping: Stopping, watch: Watch) -> dict[str, Any]:
-    """The epoch's losses and rates, and where it is time to, how good the weights are on the validation split."""
+def metrics_of_epoch(trainer: Trainer, stopping: Stopping) -> tuple[dict[str, Any], Evaluation | None]:
+    """The epoch's losses and rates, and where it is time to, how good the weights are on the validation split.
+
+    The evaluation that says so comes with them.
+    """
     recipe, epoch = trainer.config.recipe, trainer.epoch + 1
     row: dict[str, Any] = {"epoch": trainer.epoch, "lr": trainer.schedule.get_last_lr()[0],
                            "skipped": trainer.skips.skipped, **trainer.meter.row()}
-    if epoch % recipe.evaluate_every == 0 or epoch == recipe.epochs:
-        save_state(trainer)  # evaluating takes its time, and may be what fails
-        with stopping.at_once():
-            watch.seen = evaluate(trainer, trainer.evaluated())
-        metrics = watch.seen.metrics
-        row |= metrics.as_dict()
-        console.print(f"epoch {epoch}/{recipe.epochs}  loss {row['total']:.2f}  AP {shown(metrics.AP)}  "
-                      f"AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
-    return row
+    if epoch % recipe.evaluate_every and epoch != recipe.epochs:
+        return row, None
+    save_state(trainer)  # evaluating takes its time, and may be what fails
+    with stopping.at_once():
+        evaluation = evaluate(trainer, trainer.evaluated())
+    metrics = evaluation.metrics
+    console.print(f"epoch {epoch}/{recipe.epochs}  loss {row['total']:.2f}  AP {shown(metrics.AP)}  "
+                  f"AP50 {shown(metrics.AP50)}  ({clock(row['seconds'])} an epoch)")
+    return row | metrics.as_dict(), evaluation
 
 
 def evaluate(trainer: Trainer, detector: BaseDetector) -> Evaluation:

@@ -25,14 +25,10 @@ from .trainer import Trainer
 
 
 class Watch:
-    """Use as a context around the loop, with `catch_up` before it and `epoch` after each epoch that was saved.
-
-    seen  what the weights showed when they were evaluated last; for the loop to set
-    """
+    """Use as a context around the loop, with `catch_up` before it and `epoch` after each epoch that was saved."""
 
     def __init__(self, trainer: Trainer, title: str | None = None):
         self.trainer, self.title = trainer, title
-        self.seen: Evaluation | None = None
         self.failed: set[str] = set()
         self.trackers: Trackers | None = None
 
@@ -67,9 +63,11 @@ class Watch:
                 self._best(evaluate(best.detector.to(device)))
             self._show()
 
-    def epoch(self) -> None:
-        """After an epoch: pictures where its weights are the best so far, numbers for trackers, and the page."""
-        seen, self.seen = self.seen, None
+    def epoch(self, seen: Evaluation | None) -> None:
+        """After an epoch: pictures where its weights are the best so far, numbers for trackers, and the page.
+
+        `seen` is what its weights showed, if they were evaluated.
+        """
         if seen is not None and self.trainer.best_epoch == self.trainer.epoch:
             self._best(seen)
         self._show()
