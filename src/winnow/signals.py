@@ -19,6 +19,10 @@ from .progress import console
 SIGNALS = tuple(getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGUSR1") if hasattr(signal, name))
 
 
+class StoppedError(KeyboardInterrupt):
+    """A signal ended all of the work, and what was done of it is saved or closed. The command leaves with code 130."""
+
+
 @contextmanager
 def handled(do: Callable[[int], None], *numbers: int) -> Iterator[None]:
     """What to do when one of these signals comes, in the main thread; elsewhere none arrive."""

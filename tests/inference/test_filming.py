@@ -23,8 +23,9 @@ from winnow.inference.predict import Request, predict_command, predict_sources
 from winnow.inference.recorder import Recorder
 from winnow.inference.slicing import Slicing
 from winnow.inference.sources import expand
-from winnow.inference.stopping import StoppedError, ended_by_sigterm
+from winnow.inference.stopping import ended_by_sigterm
 from winnow.inference.video import Frame, Sound
+from winnow.signals import StoppedError
 
 from .films import facts, film
 

@@ -17,11 +17,11 @@ import pytest
 import torch
 
 from winnow.errors import UsageError
+from winnow.signals import SIGNALS, StoppedError
 from winnow.training import loop, state
 from winnow.training.loop import train
 from winnow.training.run import RunConfig, RunFolder
 from winnow.training.setup import set_up
-from winnow.training.stopping import SIGNALS, StoppedError
 
 pytestmark = pytest.mark.usefixtures("no_page")
 

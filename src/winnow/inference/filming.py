@@ -13,13 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..progress import Progress
+from ..signals import StoppedError
 from .ahead import Ahead
 from .drawing import draw
 from .pictures import Pictures
 from .recorder import Recorder, ending
 from .results import Journal, Row, coco_rows
 from .slicing import Find, Slicing
-from .stopping import StoppedError, unbroken
+from .stopping import unbroken
 from .tracking import Tracks
 from .video import Frame, Sound, Video, open_video
 

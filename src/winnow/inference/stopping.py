@@ -6,16 +6,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..signals import handled
-
-
-class StoppedError(KeyboardInterrupt):
-    """SIGTERM came: all of the work ends, where Ctrl-C only ends a camera. The command line leaves with 130."""
+from ..signals import StoppedError, handled
 
 
 @contextmanager
 def ended_by_sigterm() -> Iterator[None]:
-    """SIGTERM stops what is in here as Ctrl-C does, with everything closed; else it would kill."""
+    """SIGTERM stops what is in here with everything closed, where Ctrl-C only ends a camera; else it would kill."""
     def stop(_: int) -> None:
         raise StoppedError
 

@@ -17,12 +17,13 @@ from accelerate.utils import gather_object
 
 from ..errors import UsageError
 from ..progress import console
+from ..signals import StoppedError
 from ..weights import checkpoints
 from .meter import Meter
 from .rng import random_state, restore_random_state
 from .safety import check_weights
 from .sharding import load_optimizer, load_weights, whole
-from .stopping import StoppedError, Stopping
+from .stopping import Stopping
 from .trainer import Skips, Trainer
 
 

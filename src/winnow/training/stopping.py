@@ -13,11 +13,7 @@ import torch
 from accelerate import Accelerator
 
 from ..progress import console
-from ..signals import SIGNALS, handled
-
-
-class StoppedError(KeyboardInterrupt):
-    """The run was asked to stop, and what it did is saved. The command line leaves with exit code 130."""
+from ..signals import SIGNALS, StoppedError, handled
 
 
 class Stopping:
