@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
+from winnow import ops
 from winnow.backbone import Backbone
+from winnow.ops import library, winograd
+from winnow.training.engine import recompute
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "resnet": {"base": 4, "blocks": [1, 1, 1, 1]},
@@ -166,6 +170,29 @@ def test_frozen_norms_give_the_same_maps_and_gradients_when_filters_take_them_on
                                                    [p for p in net.parameters() if p.requires_grad])])
     for a, b in zip(*slopes, strict=True):
         assert torch.allclose(a, b, rtol=1e-9)
+
+
+@pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
+@pytest.mark.parametrize("checkpointing", [False, True])
+def test_a_resnet_learns_the_same_winograds_way(checkpointing: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.manual_seed(0)
+    net = Backbone("resnet", options={"base": 32, "blocks": [2, 2, 1, 1]}).build(3).train()
+    images = torch.randn(2, 3, 96, 96)
+    exact, calls, kernel = copy.deepcopy(net).double(), [], winograd.convolve_once
+    monkeypatch.setattr(winograd, "convolve_once", lambda *a, **how: calls.append(how) or kernel(*a, **how))
+    if checkpointing:
+        recompute(net)
+
+    def slopes(network: nn.Module, pixels: torch.Tensor) -> list[torch.Tensor]:
+        maps = network(pixels)
+        return [*maps, *torch.autograd.grad(sum(each.pow(2).mean() for each in maps),
+                                            [each for each in network.parameters() if each.requires_grad])]
+
+    with ops.use("auto"):
+        found = slopes(net, images)
+    assert [calls.count(how) for how in ({}, {"turned": True})] == [4 if checkpointing else 3, 1]
+    for mine, theirs in zip(found, slopes(exact, images.double()), strict=True):
+        torch.testing.assert_close(mine.double(), theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
 
 
 def test_in_bf16_maps_stay_in_bf16_while_training() -> None:

@@ -23,6 +23,9 @@ from torchvision.models import ResNet, get_model
 from torchvision.models.resnet import Bottleneck
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from .ops import convolution
+from .ops.convolution import Geometry
+
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 BOTTLENECKS = RESNETS[2:]  # torchvision dilates only these
 LOADING = {"pretrained", "pretrained_cfg", "pretrained_cfg_overlay", "checkpoint_path", "cache_dir", "scriptable"}
@@ -153,26 +156,23 @@ def _convolve(conv: nn.Conv2d, norm: nn.Module, x: Tensor) -> Tensor:
     shift = norm.bias - norm.running_mean * factor
     if torch.is_autocast_enabled(x.device.type):
         x = x.to(torch.get_autocast_dtype(x.device.type))
-    return cast(Tensor, _Scaled.apply(x, conv.weight, factor[:, None, None, None], shift,
-                                      (conv.stride, conv.padding, conv.dilation, conv.groups)))
+    return cast(Tensor, _Scaled.apply(x, conv.weight, factor[:, None, None, None], shift, Geometry.of(conv)))
 
 
 class _Scaled(torch.autograd.Function):
     """A convolution whose filters are scaled first, and again on the way back: scaled ones need not be kept."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, factor: Tensor, shift: Tensor, geometry: Any) -> Tensor:
+    def forward(ctx: Any, x: Tensor, weight: Tensor, factor: Tensor, shift: Tensor, geometry: Geometry) -> Tensor:
         ctx.save_for_backward(x, weight, factor)
-        ctx.geometry = geometry  # stride, padding, dilation, groups
-        return F.conv2d(x, (weight * factor).to(x.dtype), shift.to(x.dtype), *geometry)
+        ctx.geometry = geometry
+        return convolution.forward(x, weight * factor, shift, geometry)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, factor = ctx.saved_tensors
-        to_x, to_scaled, _ = torch.ops.aten.convolution_backward(
-            gradient, x, (weight * factor).to(x.dtype), None, *ctx.geometry[:3], False, (0, 0), ctx.geometry[3],
-            (*ctx.needs_input_grad[:2], False))
+        to_x, to_scaled = convolution.backward(gradient, x, weight * factor, ctx.geometry, ctx.needs_input_grad[:2])
         return to_x, None if to_scaled is None else to_scaled.to(weight.dtype) * factor, None, None, None
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 import torch
@@ -26,9 +26,7 @@ def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 
 def convolved(maps: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:
     """By our kernel."""
-    prepared = winograd.prepared(weight)
-    assert prepared is not None
-    return winograd.convolve(maps, prepared, bias, relu=relu)
+    return winograd.convolve(maps, winograd.prepared(weight), bias, relu=relu)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (7, 5), (8, 12), (13, 30), (33, 18)])
@@ -70,6 +68,30 @@ def test_many_threads_give_what_one_gives() -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("lying", [lambda w: w, lambda w: w.contiguous(memory_format=torch.channels_last),
+                                   lambda w: w.permute(2, 3, 0, 1).contiguous().permute(2, 3, 0, 1),
+                                   lambda w: w.mT.contiguous().mT, lambda w: w.repeat(1, 2, 1, 1)[:, ::2]])
+@pytest.mark.parametrize("turned", [False, True])
+def test_weights_that_are_used_once_may_lie_as_they_like(lying: Callable[[Tensor], Tensor], turned: bool) -> None:
+    weight = lying(torch.randn(32, 64, 3, 3))
+    maps = torch.randn(2, 32 if turned else 64, 9, 14)
+    exact = (weight.transpose(0, 1).flip(2, 3) if turned else weight).double()
+    wanted = F.conv2d(maps.double(), exact, padding=1).float()
+    torch.testing.assert_close(winograd.convolve_once(maps, weight, turned=turned), wanted, rtol=0,
+                               atol=1e-5 * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("at_once", [1, 5000])
+def test_filters_may_be_prepared_some_after_others(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(winograd, "AT_ONCE", at_once)
+    maps, weight, bias = torch.randn(1, 48, 9, 14), torch.randn(160, 48, 3, 3), torch.randn(160)
+    assert torch.equal(winograd.convolve_once(maps, weight, bias), convolved(maps, weight, bias))
+
+
+def test_no_image_gives_no_maps() -> None:
+    assert convolved(torch.randn(0, 16, 8, 8), torch.randn(32, 16, 3, 3)).shape == (0, 32, 8, 8)
+
+
 @pytest.mark.parametrize("relu", [False, True])
 def test_what_is_not_a_number_is_handed_on(relu: bool) -> None:
     maps = torch.randn(1, 16, 12, 12)
@@ -80,13 +102,15 @@ def test_what_is_not_a_number_is_handed_on(relu: bool) -> None:
 
 
 def test_filters_and_channels_that_fill_no_vectors_are_left_to_others() -> None:
-    assert winograd.prepared(torch.randn(33, 16, 3, 3)) is None
-    assert winograd.prepared(torch.randn(32, 17, 3, 3)) is None
+    assert winograd.knows(torch.randn(32, 16, 3, 3))
+    for shape in ((33, 16, 3, 3), (32, 17, 3, 3), (32, 16, 1, 1)):
+        assert not winograd.knows(torch.randn(shape))
+    with pytest.raises(ValueError, match="do not fill panels"):
+        winograd.prepared(torch.randn(33, 16, 3, 3))
 
 
 def test_weights_of_other_maps_are_refused() -> None:
     prepared = winograd.prepared(torch.randn(32, 16, 3, 3))
-    assert prepared is not None
     with pytest.raises(ValueError, match="do not fit 32 channels"):
         winograd.convolve(torch.randn(1, 32, 8, 8), prepared, None, relu=False)
     with pytest.raises(ValueError, match="and 31 biases do not fit"):

@@ -17,6 +17,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops.misc import FrozenBatchNorm2d
 
 from ..ops import winograd
+from ..ops.convolution import STEPWISE, Geometry
 from .products import has_onednn
 
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
@@ -103,7 +104,8 @@ def stepped(part: nn.Module, precision: torch.dtype) -> nn.Module:
     for name in bare:
         part.set_submodule(name, Step(cast(nn.Conv2d, part.get_submodule(name)), relu=False))
     for step in part.modules():
-        if isinstance(step, Step) and winograd.able(precision) and _is_for_winograd(step.conv):
+        if isinstance(step, Step) and winograd.able(precision) and Geometry.of(step.conv) == STEPWISE and (
+                winograd.knows(step.conv.weight)):
             step.prepared = winograd.prepared(step.conv.weight.detach())
     return part
 
@@ -209,12 +211,6 @@ def _module(whole: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:
 def _plain(conv: nn.Module | None) -> bool:
     """Whether this is a convolution as torch computes it: subclasses may pad or standardise in their own ways."""
     return type(conv) is nn.Conv2d and conv.padding_mode == "zeros" and not isinstance(conv.padding, str)
-
-
-def _is_for_winograd(conv: nn.Conv2d) -> bool:
-    """Whether this is a convolution that the kernel knows."""
-    return (conv.kernel_size == (3, 3) and conv.padding == conv.stride == conv.dilation == (1, 1) and conv.groups == 1
-            and conv.weight.device.type == "cpu")
 
 
 def _input(node: fx.Node) -> fx.Node | None:

@@ -1,6 +1,8 @@
 """Convolution by 3 x 3 with a quarter of the multiplications, by the kernel of `csrc/winograd.c` (Lavin & Gray, 2016).
 
-Only for predicting. The arithmetic is float32, of bfloat16 too: sums of large and small numbers cost about two bits.
+Weights that stay are transformed once (`prepared`) for all maps to come (`convolve`); those that learn are transformed
+each time (`convolve_once`).
+The arithmetic is float32, of bfloat16 too: sums of large and small numbers cost about two bits.
 """
 
 from __future__ import annotations
@@ -16,17 +18,24 @@ from .cpu import FLOATS
 
 HAS_MATRIX_UNIT = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()  # for halves: faster than this
 LEAST_FILLED = 2 / 3  # of the tiles that cover a map; of small maps they cover too much that is not there
-
-_TRANSFORM = torch.tensor([[1 / 4, 0, 0], [-1 / 6, -1 / 6, -1 / 6], [-1 / 6, 1 / 6, -1 / 6],
-                           [1 / 24, 1 / 12, 1 / 6], [1 / 24, -1 / 12, 1 / 6], [0, 0, 1]], dtype=torch.float64)
+LEAST_TILES = {torch.float32: 8, torch.bfloat16: 32}  # for which it pays to transform weights only once
+AT_ONCE = 2 ** 16  # pairs of a channel and a filter; their transformed weights, 9 MB, stay in a cache
 
 
 class _Call(ctypes.Structure):
     """What the kernel is told, as csrc/winograd.c knows it."""
 
-    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters")),
+    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters", "pitch")),
                 *((name, ctypes.c_void_p) for name in ("maps", "weights", "bias", "out", "room", "team")),
                 *((name, ctypes.c_int64) for name in ("half", "relu", "threads")))
+
+
+class _Preparation(ctypes.Structure):
+    """What the kernel is told that transforms weights."""
+
+    _fields_ = (("filters", ctypes.c_int64), ("channels", ctypes.c_int64), ("weights", ctypes.c_void_p),
+                *((name, ctypes.c_int64) for name in ("to_filter", "to_channel", "to_tap")),
+                ("prepared", ctypes.c_void_p), ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
 
 
 def able(precision: torch.dtype) -> bool:
@@ -42,17 +51,27 @@ def serves(maps: Tensor) -> bool:
             and height * width >= LEAST_FILLED * 16 * -(-height // 4) * -(-width // 4))
 
 
-def prepared(weight: Tensor) -> Tensor | None:
-    """Weights (K, C, 3, 3) as the kernel reads them, four times as many numbers; none if it can't read so many filters.
+def knows(weight: Tensor) -> bool:
+    """Whether the kernel reads these weights (K, C, h, w): 3 x 3, of filters and channels that fill its vectors."""
+    return weight.shape[2:] == (3, 3) and weight.device.type == "cpu" and _fills(weight)
 
-    They fit the instruction set that runs now.
+
+def pays_once(maps: Tensor, weight: Tensor) -> bool:
+    """Whether `convolve_once` can serve these maps, and is faster than other ways."""
+    if torch.compiler.is_compiling() or not serves(maps):  # asked first: no compiler can look into a library
+        return False
+    images, _, height, width = maps.shape
+    return images * -(-height // 4) * -(-width // 4) >= LEAST_TILES[maps.dtype] and knows(weight)
+
+
+def prepared(weight: Tensor) -> Tensor:
+    """Weights (K, C, 3, 3) as the kernel reads them, four times as many numbers; they fit the instruction set that
+    runs now.
     """
-    filters, channels = weight.shape[:2]
     panel, _ = _sizes()
-    if filters % panel or channels % (panel // 2):
-        return None
-    one = torch.einsum("ij, kcjl, ml -> imck", _TRANSFORM, weight.double(), _TRANSFORM)
-    return one.reshape(36, channels, filters // panel, panel).permute(2, 0, 1, 3).float().contiguous()
+    ready = torch.empty(len(weight) // panel, 36, weight.shape[1], panel, **FLOATS)
+    _prepare(weight.detach().float(), ready)
+    return ready
 
 
 def convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, *, relu: bool) -> Tensor:
@@ -60,22 +79,71 @@ def convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, *, relu: bool) 
 
     Channels lie last in the result's memory; maps that lie otherwise are copied.
     """
+    out = _empty(maps, len(weights) * weights.shape[3])
+    _convolve(maps.contiguous(memory_format=torch.channels_last), weights, bias, out, relu=relu)
+    return out
+
+
+def convolve_once(maps: Tensor, weight: Tensor, bias: Tensor | None = None, *, turned: bool = False) -> Tensor:
+    """The same with weights (K, C, 3, 3) as they are: maps (B, C, H, W) -> (B, K, H, W).
+
+    Turned, each filter by half a circle, weights (C, K, 3, 3) take the place of these: so gradients of results become
+    gradients of maps.
+    """
+    weight, maps = weight.detach().float(), maps.contiguous(memory_format=torch.channels_last)
+    weight = weight.transpose(0, 1) if turned else weight
+    filters, channels = weight.shape[:2]
+    panel, _ = _sizes()
+    out, many = _empty(maps, filters), max(AT_ONCE // (channels * panel), 1) * panel
+    room = torch.empty(min(many, filters) // panel, 36, channels, panel, **FLOATS)
+    for first in range(0, filters, many):
+        some = slice(first, first + many)
+        ready = room[:len(weight[some]) // panel]
+        _prepare(weight[some], ready, turned=turned)
+        _convolve(maps, ready, None if bias is None else bias[some], out[:, some])
+    return out
+
+
+def _prepare(weight: Tensor, ready: Tensor, *, turned: bool = False) -> None:
+    """Transform weights (K, C, 3, 3) into the place where they are read: (K / panel, 36, C, panel)."""
+    filters, channels = weight.shape[:2]
+    if not _fills(weight) or ready.shape[:3].numel() * ready.shape[3] != 36 * filters * channels:
+        raise ValueError(f"weights {tuple(weight.shape)} do not fill panels {tuple(ready.shape)}")
+    weight = weight if weight.stride(2) == 3 * weight.stride(3) else weight.contiguous()
+    tap = weight.stride(3)
+    first = weight.data_ptr() + (8 * tap * weight.element_size() if turned else 0)
+    call = _Preparation(filters, channels, first, *weight.stride()[:2], -tap if turned else tap, ready.data_ptr(),
+                        library.team(), torch.get_num_threads())
+    library.kernel("winograd_prepare")(ctypes.byref(call))
+
+
+def _convolve(maps: Tensor, weights: Tensor, bias: Tensor | None, out: Tensor, *, relu: bool = False) -> None:
+    """Maps with channels last, and filters that lie side by side in each pixel of `out`."""
     images, channels, height, width = maps.shape
+    filters = out.shape[1]
     panel, room = _sizes()
-    bias = torch.zeros(len(weights) * panel, **FLOATS) if bias is None else bias.detach().float().contiguous()
-    if weights.shape[1:] != (36, channels, panel) or len(bias) != len(weights) * panel:
+    bias = torch.zeros(filters, **FLOATS) if bias is None else bias.detach().float().contiguous()
+    if weights.shape != (filters // panel, 36, channels, panel) or len(bias) != filters:
         raise ValueError(f"weights {tuple(weights.shape)} and {len(bias)} biases do not fit {channels} channels in "
                          f"panels of {panel}")
-    maps = maps.contiguous(memory_format=torch.channels_last)
-    out = torch.empty(images, len(bias), height, width, dtype=maps.dtype, device=maps.device,
-                      memory_format=torch.channels_last)
     threads = torch.get_num_threads()
     space = torch.empty(threads, room * (channels + panel), **FLOATS)
-    call = _Call(images, height, width, channels, len(bias),
+    call = _Call(images, height, width, channels, filters, out.stride(3),
                  *(each.data_ptr() for each in (maps, weights, bias, out, space)), library.team(),
                  maps.dtype == torch.bfloat16, relu, threads)
     library.kernel("winograd")(ctypes.byref(call))
-    return out
+
+
+def _empty(maps: Tensor, filters: int) -> Tensor:
+    """Room for maps of so many filters, channels last."""
+    return torch.empty(len(maps), filters, *maps.shape[2:], dtype=maps.dtype, device=maps.device,
+                       memory_format=torch.channels_last)
+
+
+def _fills(weight: Tensor) -> bool:
+    """Whether there are so many filters and channels that they fill vectors."""
+    panel, _ = _sizes()
+    return len(weight) % panel == 0 and weight.shape[1] % (panel // 2) == 0
 
 
 def _sizes() -> tuple[int, int]:

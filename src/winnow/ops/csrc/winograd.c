@@ -9,7 +9,10 @@
        leave     transforms back, adds what a filter adds, and stores
 
    A thread does all this for so few tiles at once that the matrices stay in its cache. Weights come transformed, and
-   ordered as they are read: (filters / PANEL, 36, channels, PANEL). ../winograd.py hands over plain pointers. */
+   ordered as they are read: (filters / PANEL, 36, channels, PANEL); `winograd_prepare` makes them so. ../winograd.py
+   hands over plain pointers. */
+
+#include <string.h>
 
 #include "numbers.h"
 
@@ -27,9 +30,10 @@
 
 typedef struct {
     int64_t images, height, width, channels, filters;
+    int64_t pitch;               /* from a pixel's results to the next one's, which may hold those of other filters */
     const char *maps;            /* (B, H, W, channels) */
     const float *weights, *bias; /* bias (filters) */
-    char *out;                   /* (B, H, W, filters) */
+    char *out;                   /* (B, H, W, filters of pitch) */
     float *room;                 /* for each thread, PLACES * TILES * (channels + PANEL) numbers */
     Team *team;                  /* none: this thread does all */
     int64_t half;                /* maps and results are bfloat16 instead of float32 */
@@ -92,7 +96,7 @@ INLINE void enter(const Call *call, float *entered, int64_t from, int64_t to, in
     }
 }
 
-/* Rows of a matrix times a panel of another: sums stay in registers. */
+/* Rows of a matrix, a number known when it is compiled, times a panel of another: sums stay in registers. */
 INLINE void multiply_rows(const float *a, const float *panel, float *out, int64_t channels, int rows) {
     Lanes sums[ROWS][VECTORS];
     for (int row = 0; row < rows; row++)
@@ -112,9 +116,16 @@ static void multiply(const float *entered, const float *weights, float *products
     for (int64_t place = 0; place < PLACES; place++) {
         const float *a = entered + place * TILES * channels, *panel = weights + place * channels * PANEL;
         float *out = products + place * TILES * PANEL;
-        int64_t i = 0;
-        for (; i + ROWS <= tiles; i += ROWS) multiply_rows(a + i * channels, panel, out + i * PANEL, channels, ROWS);
-        for (; i < tiles; i++) multiply_rows(a + i * channels, panel, out + i * PANEL, channels, 1);
+        for (int64_t i = 0; i < tiles; i += ROWS) {
+            const float *rows = a + i * channels;
+            switch (tiles - i < ROWS ? tiles - i : ROWS) {
+#define CASE(n) case n: multiply_rows(rows, panel, out + i * PANEL, channels, n); break;
+            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
+#if ROWS > 6
+            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
+#endif
+            }
+        }
     }
 }
 
@@ -135,7 +146,7 @@ INLINE void leave(const Call *call, const float *products, int64_t filter, int64
                 for (int64_t column = 0; column < columns; column++) {
                     Lanes result = x[6 * row + column] + bias;
                     if (call->relu) result = either(result < 0, (Lanes){0}, result); /* NaN is handed on */
-                    put(&result, 1, call->out, (start + row * call->width + column) * call->filters + f, half);
+                    put(&result, 1, call->out, (start + row * call->width + column) * call->pitch + f, half);
                 }
         }
     }
@@ -161,7 +172,69 @@ static void convolve_halves(const void *call, int64_t worker, int64_t from, int6
 
 EXPORTED(winograd)(const Call *call) {
     int64_t tiles = call->images * ((call->height + 3) / 4) * ((call->width + 3) / 4);
-    spread(call, call->half ? convolve_halves : convolve_floats, tiles, TILES, call->team, call->threads);
+    if (!tiles) return;
+    int64_t pieces = (tiles + TILES - 1) / TILES; /* all alike, and as many for each thread */
+    pieces = (pieces + call->threads - 1) / call->threads * call->threads;
+    spread(call, call->half ? convolve_halves : convolve_floats, tiles, (tiles + pieces - 1) / pieces, call->team,
+           call->threads);
+}
+
+#define SOME 4 /* channels at a time, so that what lies far apart is read and written in longer pieces */
+
+typedef struct {
+    int64_t filters, channels;
+    const float *weights;                  /* the first of the nine taps of the first filter and channel */
+    int64_t to_filter, to_channel, to_tap; /* from one to the next; from the last tap back, a filter is turned */
+    float *prepared;                       /* (filters / PANEL, PLACES, channels, PANEL) */
+    Team *team;
+    int64_t threads;
+} Preparation;
+
+/* Three coefficients, so far apart, become the values of their polynomial where evaluate has its, each over Lagrange's
+   denominator: 4, -6, -6, 24, 24 and 1. */
+INLINE void evaluate_taps(const Lanes *x, int step, Lanes *to, int to_step) {
+    Lanes a = x[0], b = x[step], c = x[2 * step];
+    Lanes even = (a + c) * (-1 / 6.0f), odd = b * (-1 / 6.0f);
+    Lanes wide = a * (1 / 24.0f) + c * (1 / 6.0f), wide_odd = b * (1 / 12.0f);
+    to[0] = a * 0.25f;
+    to[to_step] = even + odd;
+    to[2 * to_step] = even - odd;
+    to[3 * to_step] = wide + wide_odd;
+    to[4 * to_step] = wide - wide_odd;
+    to[5 * to_step] = c;
+}
+
+static void prepare(const void *given, int64_t worker, int64_t from, int64_t to) {
+    const Preparation *call = given;
+    (void)worker;
+    for (int64_t panel = from; panel < to; panel++)
+        for (int64_t first = 0; first < call->channels; first += SOME) {
+            int64_t some = call->channels - first < SOME ? call->channels - first : SOME;
+            float taps[SOME][9][PANEL], made[PLACES][SOME][PANEL];
+            for (int64_t f = 0; f < PANEL; f++)
+                for (int64_t c = 0; c < some; c++) {
+                    const float *nine = call->weights + (panel * PANEL + f) * call->to_filter
+                                        + (first + c) * call->to_channel;
+                    __builtin_prefetch(nine + SOME * call->to_channel);
+                    for (int64_t tap = 0; tap < 9; tap++) taps[c][tap][f] = nine[tap * call->to_tap];
+                }
+            for (int64_t c = 0; c < some; c++)
+                for (int64_t v = 0; v < VECTORS; v++) {
+                    Lanes x[9], down[18], places[PLACES];
+                    for (int tap = 0; tap < 9; tap++) x[tap] = *(const Anywhere *)(taps[c][tap] + v * LANES);
+                    for (int column = 0; column < 3; column++) evaluate_taps(x + column, 3, down + column, 3);
+                    for (int row = 0; row < 6; row++) evaluate_taps(down + 3 * row, 1, places + 6 * row, 1);
+                    for (int64_t place = 0; place < PLACES; place++)
+                        *(Anywhere *)(made[place][c] + v * LANES) = places[place];
+                }
+            for (int64_t place = 0; place < PLACES; place++)
+                memcpy(call->prepared + ((panel * PLACES + place) * call->channels + first) * PANEL, made[place],
+                       (size_t)some * sizeof made[place][0]);
+        }
+}
+
+EXPORTED(winograd_prepare)(const Preparation *call) {
+    spread(call, prepare, call->filters / PANEL, 1, call->team, call->threads);
 }
 
 /* How weights must be ordered, and how much room a thread needs for each channel and once more for PANEL. */

@@ -1,0 +1,46 @@
+"""A convolution and its gradients, each by who is fastest: Winograd's way where its kernel serves, else PyTorch's."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from . import winograd
+
+
+class Geometry(NamedTuple):
+    """How filters go over a map, each as height and width."""
+
+    stride: tuple[int, ...]
+    padding: tuple[int, ...]
+    dilation: tuple[int, ...]
+    groups: int
+
+    @classmethod
+    def of(cls, conv: nn.Conv2d) -> Geometry:
+        """That of a convolution whose padding is told in pixels."""
+        return cls(conv.stride, cast(tuple[int, ...], conv.padding), conv.dilation, conv.groups)
+
+
+STEPWISE = Geometry((1, 1), (1, 1), (1, 1), 1)  # from pixel to pixel, with one of zeros around: as Winograd's way goes
+
+
+def forward(maps: Tensor, weight: Tensor, bias: Tensor, geometry: Geometry) -> Tensor:
+    """Maps (B, C, H, W), weights (K, C / groups, h, w) -> maps (B, K, H', W') in the precision of those given."""
+    if geometry == STEPWISE and winograd.pays_once(maps, weight):
+        return winograd.convolve_once(maps, weight, bias)
+    return F.conv2d(maps, weight.to(maps.dtype), bias.to(maps.dtype), *geometry)
+
+
+def backward(gradient: Tensor, maps: Tensor, weight: Tensor, geometry: Geometry,
+             wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
+    """Gradients of the maps and of the weights, those that are wanted, of a result's gradient (B, K, H', W')."""
+    to_maps: Tensor | None = None
+    if wanted[0] and geometry == STEPWISE and winograd.pays_once(gradient, weight.transpose(0, 1)):
+        to_maps, wanted = winograd.convolve_once(gradient, weight, turned=True), (False, wanted[1])
+    rest, to_weight, _ = torch.ops.aten.convolution_backward(
+        gradient, maps, weight.to(maps.dtype), None, *geometry[:3], False, (0, 0), geometry.groups, (*wanted, False))
+    return rest if to_maps is None else to_maps, to_weight
