@@ -12,6 +12,7 @@ import math
 import torch
 from torch import Tensor, nn
 
+from .linear import Linear
 from .mlp import start_xavier
 from .ops import deformable_match, deformable_sample, locate, share
 from .structures import Grid, Pyramid, Samples, Tokens
@@ -45,9 +46,9 @@ class SamplingAttention(nn.Module):
         if width % heads:
             raise ValueError(f"width must be a multiple of heads, got width {width} and {heads} heads")
         self.heads, self.levels, self.points, self.shared_places = heads, levels, points, shared_places
-        self.sampling_offsets = nn.Linear(width, heads * (1 if shared_places else levels) * points * 2)
-        self.value_proj = nn.Linear(width, width)
-        self.output_proj = nn.Linear(width, width)
+        self.sampling_offsets = Linear(width, heads * (1 if shared_places else levels) * points * 2)
+        self.value_proj = Linear(width, width)
+        self.output_proj = Linear(width, width)
         self._start_in_a_ring()
         _start(self.value_proj, self.output_proj)
 
@@ -87,7 +88,7 @@ class DeformableAttention(SamplingAttention):
 
     def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = POINTS):
         super().__init__(width, heads, levels, points)
-        self.attention_weights = nn.Linear(width, heads * levels * points)
+        self.attention_weights = Linear(width, heads * levels * points)
         nn.init.zeros_(self.attention_weights.weight)
         nn.init.zeros_(self.attention_weights.bias)
 
@@ -108,8 +109,8 @@ class KeyAwareAttention(SamplingAttention):
     def __init__(self, width: int = 256, heads: int = 8, levels: int = 4, points: int = POINTS, *,
                  project_keys: bool = False, shared_places: bool = False):
         super().__init__(width, heads, levels, points, shared_places)
-        self.query_proj = nn.Linear(width, width)
-        self.key_proj = nn.Linear(width, width) if project_keys else None
+        self.query_proj = Linear(width, width)
+        self.key_proj = Linear(width, width) if project_keys else None
         _start(self.query_proj, *([self.key_proj] if self.key_proj else []))
 
     def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:

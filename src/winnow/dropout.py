@@ -17,9 +17,14 @@ class Dropout(nn.Dropout):
             raise ValueError(f"dropout is a probability below 1, got {p}")
         super().__init__(p)
 
+    @property
+    def rate(self) -> float:
+        """The share of elements that go: `p` while training, else none."""
+        return self.p if self.training else 0.0
+
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        return (x * survivors(x, self.p)).mul_(1 / (1 - self.p)) if self.training and self.p else x
+        return (x * survivors(x, self.p)).mul_(1 / (1 - self.p)) if self.rate else x
 
 
 class ReluDropout(Dropout):
@@ -27,7 +32,7 @@ class ReluDropout(Dropout):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape -> the same."""
-        if not (self.training and self.p):
+        if not self.rate:
             return x.relu()
         result: Tensor = _ReluDropout.apply(x, survivors(x, self.p), 1 / (1 - self.p))
         return result

@@ -8,6 +8,7 @@ from typing import cast
 from torch import Tensor, nn
 
 from .boxes import refine
+from .linear import Linear
 from .mlp import MLP
 from .structures import Prediction
 
@@ -23,7 +24,7 @@ class Head(nn.Module):
     def __init__(self, width: int, classes: int, *, prior: float = 0.01, log_side: float = 0.0, eps: float = 1e-5):
         super().__init__()
         self.eps = eps
-        self.classify = nn.Linear(width, classes)
+        self.classify = Linear(width, classes)
         self.locate = MLP(width, width, width, 4)
         nn.init.constant_(self.classify.bias, -math.log((1 - prior) / prior))
         last = cast(nn.Linear, self.locate.layers[-1])
@@ -50,5 +51,5 @@ class SetHead(Head):
     def __init__(self, width: int, classes: int):
         nn.Module.__init__(self)  # none of the family's careful start
         self.eps = 1e-5
-        self.classify = nn.Linear(width, classes + 1)
+        self.classify = Linear(width, classes + 1)
         self.locate = MLP(width, width, width, 4)

@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from .linear import Linear
 from .selection import share_of_each, share_of_tokens
 from .structures import Pyramid, Selection, Tokens
 
@@ -49,9 +50,9 @@ class PollPool(nn.Module):
         self.pooled, self.placed = pooled, placed
         self.score = _score_net(width, score)
         self.norm = nn.LayerNorm(width, elementwise_affine=False)
-        self.assign = nn.Linear(width, pooled) if pool == "single" else nn.Sequential(
-            nn.Linear(width, width), nn.ReLU(), nn.Linear(width, pooled))
-        self.value = nn.Linear(width, width)
+        self.assign = Linear(width, pooled) if pool == "single" else nn.Sequential(
+            Linear(width, width), nn.ReLU(), Linear(width, pooled))
+        self.value = Linear(width, width)
 
     def forward(self, pyramid: Pyramid, rho: float | None = None) -> Sampled:
         """A pyramid of T tokens -> polled and pooled tokens (B, N + pooled, C), and which were polled."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from .linear import Linear
 from .mlp import start_xavier
 from .structures import Grid
 
@@ -16,7 +17,7 @@ class ProposalProjection(nn.Module):
 
     def __init__(self, width: int = 256):
         super().__init__()
-        self.linear, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+        self.linear, self.norm = Linear(width, width), nn.LayerNorm(width)
         start_xavier(self)
 
     def forward(self, tokens: Tensor, grid: Grid) -> Tensor:

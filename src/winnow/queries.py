@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from .errors import one_of
 from .heads import Head
+from .linear import Linear
 from .mlp import start_xavier
 from .positions import encode_boxes
 from .proposals import ProposalProjection
@@ -23,7 +24,7 @@ class LearnedQueries(nn.Module):
     def __init__(self, count: int, width: int = 256):
         super().__init__()
         self.start = nn.Embedding(count, 2 * width)  # position, then content
-        self.reference_points = nn.Linear(width, 2)
+        self.reference_points = Linear(width, 2)
         nn.init.xavier_uniform_(self.reference_points.weight)
         nn.init.zeros_(self.reference_points.bias)
 
@@ -88,7 +89,7 @@ class ProposalQueries(Proposals):
         self.count, self.start, self.specific = count, start, specific
         self.head, self.project = head, project
         out = one_of({"box": 2 * width, "memory": width}, start, "the start of queries")
-        self.place = nn.Sequential(nn.Linear(512, out), nn.LayerNorm(out))
+        self.place = nn.Sequential(Linear(512, out), nn.LayerNorm(out))
         start_xavier(self.place[0])
 
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from .heads import Head
+from .linear import Linear
 from .mlp import start_xavier
 from .proposals import ProposalProjection
 from .recompute import recomputed
@@ -182,9 +183,9 @@ class SaliencyScorer(nn.Module):
         super().__init__()
         half = width // 2
         self.project = project
-        self.lift = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, width), nn.GELU())
-        self.score = nn.Sequential(nn.Linear(width, half), nn.GELU(), nn.Linear(half, half // 2), nn.GELU(),
-                                   nn.Linear(half // 2, 1))
+        self.lift = nn.Sequential(nn.LayerNorm(width), Linear(width, width), nn.GELU())
+        self.score = nn.Sequential(Linear(width, half), nn.GELU(), Linear(half, half // 2), nn.GELU(),
+                                   Linear(half // 2, 1))
         start_xavier(self.lift)
         start_xavier(self.score)
 

@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import nn
 
-from winnow import ops, papers
+from winnow import linear, ops, papers
 from winnow.backbone import Backbone
 from winnow.errors import UsageError
 from winnow.fast import products
@@ -81,7 +81,7 @@ def test_rows_taken_a_few_at_a_time_make_no_difference(paper: str, settings: dic
 def test_processors_without_the_fused_operators_give_the_same(kinds: set[torch.dtype],
                                                               monkeypatch: pytest.MonkeyPatch) -> None:
     detector = compose("sparse_detr", backbone=ANT).eval()
-    monkeypatch.setattr(products, "ONEDNN", kinds)
+    monkeypatch.setattr(linear, "ONEDNN", kinds)
     agree(detector, detector.optimize(), batch_of((64, 96)))
     assert detector.optimize("bf16")(batch_of((64, 96))).final.boxes.isfinite().all()
 

@@ -16,9 +16,9 @@ from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from ..linear import has_onednn
 from ..ops import winograd
 from ..ops.convolution import STEPWISE, Geometry
-from .products import has_onednn
 
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
 IDLE = (nn.Identity, nn.Dropout)

@@ -9,12 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..linear import ROWS, has_onednn, product
 from ..mlp import MLP, FeedForward
-
-ONEDNN = {dtype for dtype, able in (  # types that the fused operators of torch.compile know on this processor
-    (torch.float32, lambda: True), (torch.bfloat16, torch.ops.mkldnn._is_mkldnn_bf16_supported),
-) if torch.backends.mkldnn.is_available() and able()}
-ROWS = 2048  # that a processor takes at a time, so that what it computes between two products stays in its cache
 
 
 class Product(nn.Module):
@@ -30,15 +26,9 @@ class Product(nn.Module):
         """(..., in) -> (..., out of all layers), with a ReLU behind it if asked."""
         x = x.to(self.weight.dtype)
         if has_onednn(x):  # a tenth faster than MKL here, and the ReLU costs nothing
-            return cast(Tensor, torch.ops.mkldnn._linear_pointwise(
-                x, self.weight, self.bias, "relu" if relu else "none", [], ""))
+            return product(x, self.weight, self.bias, "relu" if relu else "none")
         x = F.linear(x, self.weight, self.bias)
         return x.relu_() if relu else x
-
-
-def has_onednn(x: Tensor) -> bool:
-    """Whether the fused operators can be called for x. Within torch.compile they need not be: it joins steps itself."""
-    return x.device.type == "cpu" and x.dtype in ONEDNN and not torch.compiler.is_compiling()
 
 
 class QuickMLP(nn.Module):
