@@ -15,18 +15,20 @@ from winnow.ops.convolution import STEPWISE, Geometry
 
 compiled = pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
 BOTH = (True, True)
+ALL = ["convolve_once", "convolve_once", "weight_gradient"]
 
 
 @pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """How often the kernel was called, and whether turned."""
-    calls, kernel = [], winograd.convolve_once
+def quick(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Which kernels were called."""
+    calls: list[str] = []
 
-    def counted(*given: Tensor, turned: bool = False) -> Tensor:
-        calls.append(turned)
-        return kernel(*given, turned=turned)
+    def counted(name: str) -> None:
+        kernel = getattr(winograd, name)
+        monkeypatch.setattr(winograd, name, lambda *given, **how: calls.append(name) or kernel(*given, **how))
 
-    monkeypatch.setattr(winograd, "convolve_once", counted)
+    counted("convolve_once")
+    counted("weight_gradient")
     return calls
 
 
@@ -63,7 +65,7 @@ def test_results_and_gradients_are_those_of_float64(size: tuple[int, int], lying
 
 
 @compiled
-def test_large_and_small_numbers_side_by_side_stay_within_the_band_of_the_largest(quick: list[bool]) -> None:
+def test_large_and_small_numbers_side_by_side_stay_within_the_band_of_the_largest(quick: list[str]) -> None:
     maps, gradient = torch.randn(2, 32, 16, 16), torch.randn(2, 32, 16, 16)
     maps[:, ::2] *= 1e6
     gradient[..., ::3] *= 1e-6
@@ -74,19 +76,20 @@ def test_large_and_small_numbers_side_by_side_stay_within_the_band_of_the_larges
                  *convolution.backward(gradient, maps, weight, STEPWISE, BOTH)]
     for mine, theirs in zip(found, wanted, strict=True):
         assert_near(mine, theirs, 2e-5)
-    assert quick == [False, True]
+    assert quick == ALL
 
 
 @compiled
 @pytest.mark.skipif(winograd.HAS_MATRIX_UNIT, reason="this processor multiplies halves faster")
-def test_halves_are_rounded_only_at_the_end(quick: list[bool]) -> None:
+def test_halves_are_rounded_only_at_the_end(quick: list[str]) -> None:
     maps, gradient = torch.randn(2, 32, 20, 20).bfloat16(), torch.randn(2, 32, 20, 20).bfloat16()
     weight, bias = torch.randn(32, 32, 3, 3), torch.randn(32)
     wanted = exact(maps, weight, bias, STEPWISE, gradient)
     with ops.use("auto"):
         result = convolution.forward(maps, weight, bias, STEPWISE)
-        to_maps, _ = convolution.backward(gradient, maps, weight, STEPWISE, (True, False))
-    assert quick == [False, True]
+        to_maps, to_weight = convolution.backward(gradient, maps, weight, STEPWISE, BOTH)
+    assert quick == ALL
+    assert_near(to_weight, wanted[2], 2e-5)
     for mine, theirs in ((result, wanted[0]), (to_maps, wanted[1])):
         assert mine is not None
         assert mine.dtype == torch.bfloat16
@@ -108,7 +111,7 @@ def test_only_what_is_wanted_is_computed(wanted: tuple[bool, bool]) -> None:
     (Geometry((1, 1), (0, 0), (1, 1), 1), 32, 64, (1, 1)),
 ])
 def test_other_convolutions_are_pytorchs(geometry: Geometry, channels: int, filters: int, size: tuple[int, int],
-                                         quick: list[bool]) -> None:
+                                         quick: list[str]) -> None:
     maps, weight = torch.randn(2, channels, 16, 16), torch.randn(filters, channels // geometry.groups, *size)
     bias = torch.randn(filters)
     result = convolution.forward(maps, weight, bias, geometry)
@@ -120,19 +123,21 @@ def test_other_convolutions_are_pytorchs(geometry: Geometry, channels: int, filt
 
 
 @compiled
-def test_few_tiles_other_types_and_other_backends_are_pytorchs(quick: list[bool]) -> None:
+def test_few_tiles_other_types_and_other_backends_are_pytorchs(quick: list[str]) -> None:
     weight, bias = torch.randn(32, 32, 3, 3), torch.randn(32)
     with ops.use("auto"):
         convolution.forward(torch.randn(1, 32, 8, 8), weight, bias, STEPWISE)
         convolution.forward(torch.randn(1, 32, 32, 32).double(), weight, bias, STEPWISE)
         convolution.forward(torch.randn(0, 32, 32, 32), weight, bias, STEPWISE)
     with ops.use("plain"):
-        convolution.forward(torch.randn(1, 32, 32, 32), weight, bias, STEPWISE)
+        maps = torch.randn(1, 32, 32, 32)
+        convolution.forward(maps, weight, bias, STEPWISE)
+        convolution.backward(maps, maps, weight, STEPWISE, BOTH)
     assert not quick
 
 
 @compiled
-def test_one_thread_and_two_give_the_same(quick: list[bool]) -> None:
+def test_one_thread_and_two_give_the_same(quick: list[str]) -> None:
     maps, gradient, weight = torch.randn(2, 64, 20, 20), torch.randn(2, 96, 20, 20), torch.randn(96, 64, 3, 3)
     threads, found = torch.get_num_threads(), []
     try:
@@ -140,8 +145,8 @@ def test_one_thread_and_two_give_the_same(quick: list[bool]) -> None:
             for each in (1, 2):
                 torch.set_num_threads(each)
                 found.append((convolution.forward(maps, weight, torch.zeros(96), STEPWISE),
-                              convolution.backward(gradient, maps, weight, STEPWISE, (True, False))[0]))
+                              *convolution.backward(gradient, maps, weight, STEPWISE, BOTH)))
     finally:
         torch.set_num_threads(threads)
     assert all(a is not None and b is not None and torch.equal(a, b) for a, b in zip(*found, strict=True))
-    assert len(quick) == 4
+    assert quick == 2 * ALL

@@ -29,6 +29,12 @@ def convolved(maps: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bo
     return winograd.convolve(maps, winograd.prepared(weight), bias, relu=relu)
 
 
+def weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
+    """By PyTorch, in float64."""
+    return torch.nn.grad.conv2d_weight(maps.double(), (gradient.shape[1], maps.shape[1], 3, 3), gradient.double(),
+                                       padding=1)
+
+
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (7, 5), (8, 12), (13, 30), (33, 18)])
 @pytest.mark.parametrize(("channels", "filters"), [(16, 32), (32, 64), (48, 96)])
 def test_every_pixel_is_what_float64_gives(size: tuple[int, int], channels: int, filters: int) -> None:
@@ -58,12 +64,14 @@ def test_maps_may_lie_in_memory_as_they_like() -> None:
 
 
 def test_many_threads_give_what_one_gives() -> None:
-    maps, weight, threads = torch.randn(1, 16, 40, 40), torch.randn(32, 16, 3, 3), torch.get_num_threads()
+    maps, weight, threads = torch.randn(1, 16, 40, 40), torch.randn(96, 16, 3, 3), torch.get_num_threads()
+    gradient = torch.randn(1, 96, 40, 40)
     try:
         torch.set_num_threads(1)
-        one = convolved(maps, weight)
+        one, slope = convolved(maps, weight), winograd.weight_gradient(gradient, maps)
         torch.set_num_threads(3)
         assert torch.equal(convolved(maps, weight), one)
+        assert torch.equal(winograd.weight_gradient(gradient, maps), slope)
     finally:
         torch.set_num_threads(threads)
 
@@ -79,6 +87,29 @@ def test_weights_that_are_used_once_may_lie_as_they_like(lying: Callable[[Tensor
     wanted = F.conv2d(maps.double(), exact, padding=1).float()
     torch.testing.assert_close(winograd.convolve_once(maps, weight, turned=turned), wanted, rtol=0,
                                atol=1e-5 * wanted.abs().max().item())
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (7, 5), (13, 30), (61, 70)])
+@pytest.mark.parametrize(("channels", "filters"), [(16, 32), (48, 96)])
+def test_gradients_of_weights_are_what_float64_gives(size: tuple[int, int], channels: int, filters: int) -> None:
+    maps, gradient = torch.randn(2, channels, *size), torch.randn(2, filters, *size)
+    wanted = weight_gradient(maps, gradient)
+    torch.testing.assert_close(winograd.weight_gradient(gradient, maps).double(), wanted, rtol=0,
+                               atol=1e-5 * wanted.abs().max().item())
+
+
+def test_gradients_of_weights_are_float32_of_halves_too() -> None:
+    maps, gradient = torch.randn(2, 16, 9, 14).bfloat16(), torch.randn(2, 32, 9, 14).bfloat16()
+    wanted = weight_gradient(maps, gradient).float()
+    torch.testing.assert_close(winograd.weight_gradient(gradient, maps), wanted, rtol=0,
+                               atol=1e-5 * wanted.abs().max().item())
+
+
+def test_gradients_of_other_maps_are_refused() -> None:
+    for gradient in (torch.randn(1, 32, 8, 9), torch.randn(2, 32, 8, 8), torch.randn(1, 32, 8, 8).bfloat16(),
+                     torch.randn(1, 33, 8, 8)):
+        with pytest.raises(ValueError, match="does not fit maps"):
+            winograd.weight_gradient(gradient, torch.randn(1, 16, 8, 8))
 
 
 @pytest.mark.parametrize("at_once", [1, 5000])
@@ -99,6 +130,7 @@ def test_what_is_not_a_number_is_handed_on(relu: bool) -> None:
     found = convolved(maps, torch.randn(32, 16, 3, 3), relu=relu)
     assert found[..., 4:7, 4:7].isnan().all()
     assert found[..., 8:, 8:].isfinite().all()
+    assert winograd.weight_gradient(torch.randn(1, 32, 12, 12), maps)[:, 3].isnan().all()
 
 
 def test_filters_and_channels_that_fill_no_vectors_are_left_to_others() -> None:

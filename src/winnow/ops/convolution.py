@@ -39,8 +39,15 @@ def backward(gradient: Tensor, maps: Tensor, weight: Tensor, geometry: Geometry,
              wanted: tuple[bool, bool]) -> tuple[Tensor | None, Tensor | None]:
     """Gradients of the maps and of the weights, those that are wanted, of a result's gradient (B, K, H', W')."""
     to_maps: Tensor | None = None
-    if wanted[0] and geometry == STEPWISE and winograd.pays_once(gradient, weight.transpose(0, 1)):
-        to_maps, wanted = winograd.convolve_once(gradient, weight, turned=True), (False, wanted[1])
-    rest, to_weight, _ = torch.ops.aten.convolution_backward(
-        gradient, maps, weight.to(maps.dtype), None, *geometry[:3], False, (0, 0), geometry.groups, (*wanted, False))
-    return rest if to_maps is None else to_maps, to_weight
+    to_weight: Tensor | None = None
+    if geometry == STEPWISE:
+        if wanted[0] and winograd.pays_once(gradient, weight.transpose(0, 1)):
+            to_maps = winograd.convolve_once(gradient, weight, turned=True)
+        if wanted[1] and winograd.serves(maps) and winograd.knows(weight):
+            to_weight = winograd.weight_gradient(gradient, maps)
+    left = (wanted[0] and to_maps is None, wanted[1] and to_weight is None)
+    if any(left):
+        rest = torch.ops.aten.convolution_backward(gradient, maps, weight.to(maps.dtype), None, *geometry[:3], False,
+                                                   (0, 0), geometry.groups, (*left, False))
+        to_maps, to_weight = rest[0] if left[0] else to_maps, rest[1] if left[1] else to_weight
+    return to_maps, to_weight

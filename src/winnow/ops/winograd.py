@@ -1,5 +1,6 @@
-"""Convolution by 3 x 3 with a quarter of the multiplications, by the kernel of `csrc/winograd.c` (Lavin & Gray, 2016).
+"""Convolution by 3 x 3 with a quarter of the multiplications, by kernels in C (Lavin & Gray, 2016).
 
+`csrc/winograd.c` convolves, and so makes gradients of maps too; `csrc/winograd_weights.c` makes gradients of weights.
 Weights that stay are transformed once (`prepared`) for all maps to come (`convolve`); those that learn are transformed
 each time (`convolve_once`).
 The arithmetic is float32, of bfloat16 too: sums of large and small numbers cost about two bits.
@@ -38,6 +39,14 @@ class _Preparation(ctypes.Structure):
                 ("prepared", ctypes.c_void_p), ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
 
 
+class _WeightCall(ctypes.Structure):
+    """What the kernel is told that finds the gradient of weights, as csrc/winograd_weights.c knows it."""
+
+    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters")),
+                *((name, ctypes.c_void_p) for name in ("maps", "gradient", "entered", "came", "out", "team")),
+                *((name, ctypes.c_int64) for name in ("half", "threads")))
+
+
 def able(precision: torch.dtype) -> bool:
     """Whether there is a kernel that is faster than other ways: on as many threads as those, and for this precision."""
     known = precision == torch.float32 or (precision == torch.bfloat16 and not HAS_MATRIX_UNIT)
@@ -45,7 +54,9 @@ def able(precision: torch.dtype) -> bool:
 
 
 def serves(maps: Tensor) -> bool:
-    """Maps (B, C, H, W) on the CPU that fill their tiles, if no other backend was asked for."""
+    """Maps (B, C, H, W) on the CPU that fill their tiles, if no other backend was asked for and nobody compiles."""
+    if torch.compiler.is_compiling():  # asked first: no compiler can look into a library
+        return False
     height, width = maps.shape[2:]
     return (maps.device.type == "cpu" and wanted() in ("auto", "cpu") and able(maps.dtype)
             and height * width >= LEAST_FILLED * 16 * -(-height // 4) * -(-width // 4))
@@ -53,15 +64,13 @@ def serves(maps: Tensor) -> bool:
 
 def knows(weight: Tensor) -> bool:
     """Whether the kernel reads these weights (K, C, h, w): 3 x 3, of filters and channels that fill its vectors."""
-    return weight.shape[2:] == (3, 3) and weight.device.type == "cpu" and _fills(weight)
+    return weight.shape[2:] == (3, 3) and weight.device.type == "cpu" and _fill(*weight.shape[:2])
 
 
 def pays_once(maps: Tensor, weight: Tensor) -> bool:
     """Whether `convolve_once` can serve these maps, and is faster than other ways."""
-    if torch.compiler.is_compiling() or not serves(maps):  # asked first: no compiler can look into a library
-        return False
     images, _, height, width = maps.shape
-    return images * -(-height // 4) * -(-width // 4) >= LEAST_TILES[maps.dtype] and knows(weight)
+    return serves(maps) and images * -(-height // 4) * -(-width // 4) >= LEAST_TILES[maps.dtype] and knows(weight)
 
 
 def prepared(weight: Tensor) -> Tensor:
@@ -104,10 +113,30 @@ def convolve_once(maps: Tensor, weight: Tensor, bias: Tensor | None = None, *, t
     return out
 
 
+def weight_gradient(gradient: Tensor, maps: Tensor) -> Tensor:
+    """The gradient (K, C, 3, 3) of weights whose convolution with maps (B, C, H, W) had a gradient (B, K, H, W)."""
+    maps, gradient = (each.contiguous(memory_format=torch.channels_last) for each in (maps, gradient))
+    images, channels, height, width = maps.shape
+    filters = gradient.shape[1]
+    if (gradient.shape != (images, filters, height, width) or gradient.dtype != maps.dtype
+            or not _fill(filters, channels)):
+        raise ValueError(f"a gradient {tuple(gradient.shape)} does not fit maps {tuple(maps.shape)} or fill no "
+                         f"vectors")
+    size = ctypes.c_int64()
+    library.kernel("winograd_weights_room")(ctypes.byref(size))
+    room = [torch.empty(each * size.value, **FLOATS) for each in (channels, filters)]
+    found = torch.zeros(filters, channels, 3, 3, **FLOATS)
+    call = _WeightCall(images, height, width, channels, filters,
+                     *(each.data_ptr() for each in (maps, gradient, *room, found)), library.team(),
+                     maps.dtype == torch.bfloat16, torch.get_num_threads())
+    library.kernel("winograd_weights")(ctypes.byref(call))
+    return found
+
+
 def _prepare(weight: Tensor, ready: Tensor, *, turned: bool = False) -> None:
     """Transform weights (K, C, 3, 3) into the place where they are read: (K / panel, 36, C, panel)."""
     filters, channels = weight.shape[:2]
-    if not _fills(weight) or ready.shape[:3].numel() * ready.shape[3] != 36 * filters * channels:
+    if not _fill(filters, channels) or ready.shape[:3].numel() * ready.shape[3] != 36 * filters * channels:
         raise ValueError(f"weights {tuple(weight.shape)} do not fill panels {tuple(ready.shape)}")
     weight = weight if weight.stride(2) == 3 * weight.stride(3) else weight.contiguous()
     tap = weight.stride(3)
@@ -140,10 +169,10 @@ def _empty(maps: Tensor, filters: int) -> Tensor:
                        memory_format=torch.channels_last)
 
 
-def _fills(weight: Tensor) -> bool:
-    """Whether there are so many filters and channels that they fill vectors."""
+def _fill(filters: int, channels: int) -> bool:
+    """Whether so many fill vectors."""
     panel, _ = _sizes()
-    return len(weight) % panel == 0 and weight.shape[1] % (panel // 2) == 0
+    return filters % panel == 0 and channels % (panel // 2) == 0
 
 
 def _sizes() -> tuple[int, int]:

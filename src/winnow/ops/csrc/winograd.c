@@ -14,22 +14,20 @@
 
 #include <string.h>
 
-#include "numbers.h"
+#include "tiles.h"
 
 #include "work.h"
 
-#define VECTORS 2 /* of filters at a time: with ROWS sums of them, as many as the registers hold */
-#define PANEL (VECTORS * LANES)
 #if LANES == 16
-#define ROWS 14
+#define ROWS 14 /* at a time: so many sums of VECTORS fill the registers */
 #else
 #define ROWS 6
 #endif
 #define TILES (LANES == 16 ? 14 : 24) /* at a time */
-#define PLACES 36
 
 typedef struct {
-    int64_t images, height, width, channels, filters;
+    Size size;
+    int64_t channels, filters;
     int64_t pitch;               /* from a pixel's results to the next one's, which may hold those of other filters */
     const char *maps;            /* (B, H, W, channels) */
     const float *weights, *bias; /* bias (filters) */
@@ -41,53 +39,13 @@ typedef struct {
     int64_t threads;
 } Call;
 
-/* Six numbers, so far apart, become the values of their polynomial at 0, 1, -1, 2, -2 and infinity. */
-INLINE void evaluate(Lanes *x, int step) {
-    Lanes a = x[0], b = x[step], c = x[2 * step], d = x[3 * step], e = x[4 * step], f = x[5 * step];
-    Lanes even = e - 4 * c, odd = d - 4 * b, wide = e - c, wide_odd = 2 * (d - b);
-    x[0] = 4 * a - 5 * c + e;
-    x[step] = even + odd;
-    x[2 * step] = even - odd;
-    x[3 * step] = wide + wide_odd;
-    x[4 * step] = wide - wide_odd;
-    x[5 * step] = 4 * b - 5 * d + f;
-}
-
-/* Four coefficients of the polynomial that has these six values. */
-INLINE void interpolate(const Lanes *x, int step, Lanes *to) {
-    Lanes one = x[step] + x[2 * step], one_odd = x[step] - x[2 * step];
-    Lanes two = x[3 * step] + x[4 * step], two_odd = x[3 * step] - x[4 * step];
-    to[0] = x[0] + one + two;
-    to[step] = one_odd + 2 * two_odd;
-    to[2 * step] = one + 4 * two;
-    to[3 * step] = one_odd + 8 * two_odd + x[5 * step];
-}
-
-typedef struct {
-    int64_t image, top, left; /* of its results */
-} Tile;
-
-INLINE Tile tile_at(const Call *call, int64_t i) {
-    int64_t across = (call->width + 3) / 4, down = (call->height + 3) / 4;
-    return (Tile){i / (across * down), i / across % down * 4, i % across * 4};
-}
-
 INLINE void enter(const Call *call, float *entered, int64_t from, int64_t to, int half) {
     int64_t channels = call->channels;
     for (int64_t i = from; i < to; i++) {
-        Tile tile = tile_at(call, i);
-        int64_t map = tile.image * call->height * call->width;
-        int64_t top = tile.top - 1, left = tile.left - 1;
-        int inside = top >= 0 && left >= 0 && top + 6 <= call->height && left + 6 <= call->width;
+        Tile tile = tile_at(&call->size, i);
         for (int64_t c = 0; c < channels; c += LANES) {
             Lanes x[PLACES];
-            for (int64_t row = 0; row < 6; row++)
-                for (int64_t column = 0; column < 6; column++) {
-                    int64_t y = top + row, at = left + column;
-                    int there = inside || (y >= 0 && at >= 0 && y < call->height && at < call->width);
-                    if (there) fetch(x + 6 * row + column, 1, call->maps, (map + y * call->width + at) * channels + c, half);
-                    else x[6 * row + column] = (Lanes){0};
-                }
+            take(x, call->maps, &call->size, tile, 1, channels, c, half);
             for (int row = 0; row < 6; row++) evaluate(x + 6 * row, 1);
             for (int column = 0; column < 6; column++) evaluate(x + column, 6);
             for (int place = 0; place < PLACES; place++)
@@ -131,10 +89,11 @@ static void multiply(const float *entered, const float *weights, float *products
 
 INLINE void leave(const Call *call, const float *products, int64_t filter, int64_t from, int64_t to, int half) {
     for (int64_t i = from; i < to; i++) {
-        Tile tile = tile_at(call, i);
-        int64_t rows = call->height - tile.top < 4 ? call->height - tile.top : 4;
-        int64_t columns = call->width - tile.left < 4 ? call->width - tile.left : 4;
-        int64_t start = (tile.image * call->height + tile.top) * call->width + tile.left;
+        const Size *size = &call->size;
+        Tile tile = tile_at(size, i);
+        int64_t rows = size->height - tile.top < 4 ? size->height - tile.top : 4;
+        int64_t columns = size->width - tile.left < 4 ? size->width - tile.left : 4;
+        int64_t start = (tile.image * size->height + tile.top) * size->width + tile.left;
         for (int v = 0; v < VECTORS; v++) {
             int64_t f = filter + v * LANES;
             Lanes x[PLACES], down[24], bias = *(const Anywhere *)(call->bias + f);
@@ -146,7 +105,7 @@ INLINE void leave(const Call *call, const float *products, int64_t filter, int64
                 for (int64_t column = 0; column < columns; column++) {
                     Lanes result = x[6 * row + column] + bias;
                     if (call->relu) result = either(result < 0, (Lanes){0}, result); /* NaN is handed on */
-                    put(&result, 1, call->out, (start + row * call->width + column) * call->pitch + f, half);
+                    put(&result, 1, call->out, (start + row * size->width + column) * call->pitch + f, half);
                 }
         }
     }
@@ -171,7 +130,7 @@ static void convolve_halves(const void *call, int64_t worker, int64_t from, int6
 }
 
 EXPORTED(winograd)(const Call *call) {
-    int64_t tiles = call->images * ((call->height + 3) / 4) * ((call->width + 3) / 4);
+    int64_t tiles = tiles_of(&call->size);
     if (!tiles) return;
     int64_t pieces = (tiles + TILES - 1) / TILES; /* all alike, and as many for each thread */
     pieces = (pieces + call->threads - 1) / call->threads * call->threads;
@@ -189,20 +148,6 @@ typedef struct {
     Team *team;
     int64_t threads;
 } Preparation;
-
-/* Three coefficients, so far apart, become the values of their polynomial where evaluate has its, each over Lagrange's
-   denominator: 4, -6, -6, 24, 24 and 1. */
-INLINE void evaluate_taps(const Lanes *x, int step, Lanes *to, int to_step) {
-    Lanes a = x[0], b = x[step], c = x[2 * step];
-    Lanes even = (a + c) * (-1 / 6.0f), odd = b * (-1 / 6.0f);
-    Lanes wide = a * (1 / 24.0f) + c * (1 / 6.0f), wide_odd = b * (1 / 12.0f);
-    to[0] = a * 0.25f;
-    to[to_step] = even + odd;
-    to[2 * to_step] = even - odd;
-    to[3 * to_step] = wide + wide_odd;
-    to[4 * to_step] = wide - wide_odd;
-    to[5 * to_step] = c;
-}
 
 static void prepare(const void *given, int64_t worker, int64_t from, int64_t to) {
     const Preparation *call = given;
