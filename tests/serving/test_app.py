@@ -12,6 +12,7 @@ import winnow
 from winnow.data.images import read_image
 from winnow.errors import DataError
 from winnow.serving.app import create_app
+from winnow.serving.shield import HEADERS
 
 from .conftest import jpeg
 
@@ -179,6 +180,7 @@ def test_a_mistake_of_ours_is_told_without_what_is_inside(service, post, monkeyp
     answer = client.post("/v1/detect", files={"image": jpeg()})
     assert (answer.status_code, answer.json()["error"]["code"]) == (500, "unexpected")
     assert "secret" not in answer.text
+    assert all(answer.headers[name] == value for name, value in {**HEADERS, "Cache-Control": "no-store"}.items())
     monkeypatch.undo()
     assert post(jpeg()).status_code == 200
 

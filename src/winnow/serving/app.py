@@ -26,7 +26,7 @@ from .problems import Problem, unexpected
 from .schema import ClassName, Detected, Error, LimitsInfo, ModelInfo, Models, State, View
 from .service import Service
 from .settings import Limits
-from .shield import Dress, Shield
+from .shield import Dress, Shield, dress
 
 MOST_CLASSES = 256
 MOST_FIELDS = MOST_CLASSES + 64
@@ -197,4 +197,7 @@ async def _wrong(_: Request, error: Any) -> Response:
 
 
 async def _unexpected(*_: Any) -> Response:
-    return unexpected().answer()
+    """A mistake of ours, which is answered outside of all that is inside."""
+    answer = unexpected().answer()
+    dress(answer.headers)
+    return answer

@@ -41,13 +41,17 @@ class Dress:
         """Hand a request on."""
         async def dressed(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                for name, value in HEADERS.items():
-                    headers.setdefault(name, value)
-                headers.setdefault("Cache-Control", "no-store")
+                dress(MutableHeaders(scope=message))
             await send(message)
 
         await self.app(scope, receive, dressed)
+
+
+def dress(headers: MutableHeaders) -> None:
+    """Add what every answer says to browsers, where it says nothing else."""
+    for name, value in HEADERS.items():
+        headers.setdefault(name, value)
+    headers.setdefault("Cache-Control", "no-store")
 
 
 class Shield:
