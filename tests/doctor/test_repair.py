@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 from pathlib import Path
 
 import numpy as np
@@ -207,6 +209,36 @@ def test_pictures_of_elsewhere_alone_make_no_copy(made, tmp_path):
     made.contents.pop("val")
     with pytest.raises(DataError, match="outside of the data are not copied"):
         repair(examine(made.write()), tmp_path / "out")
+
+
+def test_what_else_a_shard_says_of_an_object_is_kept(made, tmp_path):
+    made.image("train", "d.png")
+    said = [{"bbox": [1, 2, 30, 40], "category_id": 1, "segmentation": [[1, 2, 31, 2, 31, 42]], "occluded": True},
+            {"bbox": [5, 5, 2.5, 3], "category_id": 2.0, "score": 1}]
+    root = tmp_path / "shards"
+    root.mkdir()
+    (root / "categories.json").write_text(json.dumps(made.contents["train"]["categories"]))
+    with tarfile.open(root / "train-0.tar", "w") as tar:
+        tar.add(made.root / "train" / "d.png", "7.png")
+        member = tarfile.TarInfo("7.json")
+        content = json.dumps({"image_id": 7, "annotations": said}).encode()
+        member.size = len(content)
+        tar.addfile(member, io.BytesIO(content))
+    done = repair(examine(root), tmp_path / "out")
+    assert json.loads(next(tmp_path.glob("out/annotations/*")).read_text())["annotations"] == [
+        said[0] | {"id": 1, "image_id": 7, "area": 1200.0, "iscrowd": 0},
+        said[1] | {"id": 2, "image_id": 7, "area": 7.5, "iscrowd": 0}]
+    assert done.left == []
+
+
+def test_outlines_of_yolo_are_kept(made, tmp_path):
+    made.write()
+    yolo = as_yolo(tmp_path / "yolo", ("train", made.root / "annotations" / "instances_train.json",
+                                       made.root / "train")).parent
+    (yolo / "labels" / "train" / "a.txt").write_text("0 0.5 0.1 0.75 0.5 0.25 0.5\n")
+    repair(examine(yolo), tmp_path / "out")
+    (outlined,) = [each for each in annotations(tmp_path / "out")["annotations"] if "segmentation" in each]
+    assert outlined["segmentation"] == [[40, 6, 60, 30, 20, 30]] and outlined["bbox"] == [20, 6, 40, 24]
 
 
 def test_a_page_shows_no_picture_of_elsewhere(made, tmp_path):

@@ -25,14 +25,14 @@ class CocoFile:
     path: Path
     homes: tuple[Path, ...] = ()  # folders that its pictures may lie in, beside that of its images
 
-    def read(self, problems: Problems) -> Contents:
+    def read(self, problems: Problems, rows: type[Rows] = Rows) -> Contents:
         """The lists of the file; see `contents.Source`."""
         lists = read_lists(self.path, {"images": lambda: ImageList(self.path, problems),
-                                       "annotations": lambda: Rows(_words)})
-        images, rows = lists["images"], lists["annotations"]
+                                       "annotations": lambda: rows(_words)})
+        images, found = lists["images"], lists["annotations"]
         categories = read_categories(lists["categories"], self.path, problems)
-        _count_repeated(rows, problems)
-        return Contents(categories, images.listed, images.records, lambda _: rows)
+        _count_repeated(found, problems)
+        return Contents(categories, images.listed, images.records, lambda _: found)
 
 
 def read_lists(path: Path, takers: Mapping[str, Callable[[], Taker]] | None = None) -> dict[str, Any]:

@@ -35,8 +35,8 @@ class Source(Protocol):
     def homes(self) -> tuple[Path, ...]:
         """Folders that its pictures may lie in, beside the one that their names start from."""
 
-    def read(self, problems: Problems) -> Contents:
-        """Read them; what can't be used is left out and counted.
+    def read(self, problems: Problems, rows: type[Rows] = Rows) -> Contents:
+        """Read them into rows; what can't be used is left out and counted.
 
         Fails with a UsageError if they are not there, with an UnusableError if nothing can be loaded.
         """

@@ -54,6 +54,24 @@ class Rows(Sequence[Any]):
         return self._where(place, self[place])
 
 
+class WholeRows(Rows):
+    """Annotations with all that they say, such as outlines, for whoever writes them again."""
+
+    def __init__(self, where: Callable[[int, Any], str]) -> None:
+        super().__init__(where)
+        self._said: list[Any] = []
+
+    def append(self, entry: Any) -> None:
+        """Take the next annotation."""
+        super().append(entry)
+        self._said.append(entry)
+
+    def __getitem__(self, place: Any) -> Any:
+        """An annotation with what is not read, too."""
+        read = super().__getitem__(place)
+        return read if place in self.odd else self._said[place] | read
+
+
 def _packed(entry: Any) -> bytes | None:
     """An annotation in bytes, if it is all numbers."""
     try:

@@ -50,7 +50,7 @@ class ShardSplit:
         """None but the folder of shards."""
         return ()
 
-    def read(self, problems: Problems) -> Contents:
+    def read(self, problems: Problems, rows: type[Rows] = Rows) -> Contents:
         """The annotations of all samples; see `contents.Source`.
 
         Image ids are those that the samples have, or numbers from 1 unless each has one of its own.
@@ -61,20 +61,20 @@ class ShardSplit:
         if not isinstance(listed, list):
             raise UnusableError(problem("key-missing", str(file), "this is no list of categories"))
         categories = read_categories(listed, file, problems)
-        found = _Samples(problems)
+        found = _Samples(problems, rows)
         for tar in sorted(self.root.glob(f"{self.name}-*.tar")):
             for name, text in _samples(tar, problems):
                 found.append(name, text)
-        records, rows = found.numbered()
-        return Contents(categories, len(found.names), records, lambda _: rows)
+        records, objects = found.numbered()
+        return Contents(categories, len(found.names), records, lambda _: objects)
 
 
 class _Samples:
     """What the samples of a split say, each parsed once."""
 
-    def __init__(self, problems: Problems) -> None:
+    def __init__(self, problems: Problems, rows: type[Rows]) -> None:
         self.names: list[str] = []
-        self.rows = Rows(self._words)
+        self.rows = rows(self._words)
         self._told: list[int | None] = []             # ids of the images
         self._sizes: list[tuple[int, int] | None] = []  # width and height; None for a sample that can't be used
         self._ends: list[int] = []                    # how many objects there are up to here

@@ -42,7 +42,7 @@ class VocSplit:
         """None but the folder of images."""
         return ()
 
-    def read(self, problems: Problems) -> Contents:
+    def read(self, problems: Problems, rows: type[Rows] = Rows) -> Contents:
         """The XML files and their images; see `contents.Source`."""
         pictures: dict[str, list[str]] = defaultdict(list)
         for path in sorted(self.images.iterdir()):
@@ -70,9 +70,9 @@ class VocSplit:
         categories = _categories(found, self.path)
         labels = {category.name: category.id for category in categories}
 
-        def rows(images: Mapping[int, ImageRecord]) -> Rows:
-            """All objects; the id of each is its line."""
-            found = Rows(lambda _, entry: f"{trees[entry['image_id']][0]}:{entry['id']}")
+        def objects(images: Mapping[int, ImageRecord]) -> Rows:
+            """All of them; the id of each is its line."""
+            found = rows(lambda _, entry: f"{trees[entry['image_id']][0]}:{entry['id']}")
             for number in images:
                 where, tree = trees[number]
                 for thing in tree.findall("object"):
@@ -84,7 +84,7 @@ class VocSplit:
                         found.append({"id": line, "image_id": number, **entry})
             return found
 
-        return Contents(categories, len(stems), records, rows)
+        return Contents(categories, len(stems), records, objects)
 
 
 def _read_folder(folder: Path) -> dict[str, Element | str]:

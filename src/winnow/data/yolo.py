@@ -11,6 +11,7 @@ import math
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -43,11 +44,11 @@ class YoloSplit:
         """The folder of the data.yaml, and those that it names."""
         return self.path.parent, *(place if place.is_dir() else place.parent for place in self.places)
 
-    def read(self, problems: Problems) -> Contents:
+    def read(self, problems: Problems, rows: type[Rows] = Rows) -> Contents:
         """The images and their label files; see `contents.Source`."""
         found = [_inside(self.root, path) for path in self._images(problems)]
         records = {number: ImageRecord(number, name, 0, 0) for number, name in enumerate(found, start=1)}
-        return Contents(self.categories, len(records), records, lambda known: self._rows(known, problems))
+        return Contents(self.categories, len(records), records, lambda known: self._fill(rows, known, problems))
 
     def _images(self, problems: Problems) -> list[Path]:
         """By name, each once."""
@@ -62,9 +63,9 @@ class YoloSplit:
             images.update(dict.fromkeys(pictures))
         return sorted(images)
 
-    def _rows(self, records: Mapping[int, ImageRecord], problems: Problems) -> Rows:
+    def _fill(self, kind: type[Rows], records: Mapping[int, ImageRecord], problems: Problems) -> Rows:
         """All boxes; the id of each is its line."""
-        rows = Rows(lambda _, entry: f"{self._labels(records[entry['image_id']])}:{entry['id']}")
+        rows = kind(lambda _, entry: f"{self._labels(records[entry['image_id']])}:{entry['id']}")
         for number, record in records.items():
             where = self._labels(record)
             try:
@@ -200,7 +201,7 @@ def _without_image(place: Path, pictures: Sequence[Path], problems: Problems) ->
 
 
 def _entry(words: Sequence[str], image: ImageRecord, points: bool) -> dict[str, Any] | str:
-    """Category and box in pixels, or what is wrong with the line."""
+    """Category, box and outline in pixels, or what is wrong with the line."""
     try:
         number, values = whole(float(words[0])), [float(word) for word in words[1:]]
     except ValueError:
@@ -211,6 +212,7 @@ def _entry(words: Sequence[str], image: ImageRecord, points: bool) -> dict[str, 
         values = values[:4]
     if max(map(abs, values), default=0.0) > SHARE:
         return "these are no shares of the image, but maybe pixels"
+    outline: dict[str, Any] = {}
     if len(values) == 4:
         x, y, width, height = values
         x, y = x - width / 2, y - height / 2
@@ -219,7 +221,9 @@ def _entry(words: Sequence[str], image: ImageRecord, points: bool) -> dict[str, 
             return "a corner of the polygon is no number"
         x, y = min(values[0::2]), min(values[1::2])
         width, height = max(values[0::2]) - x, max(values[1::2]) - y
+        sides = cycle((image.width, image.height))
+        outline = {"segmentation": [[share * side for share, side in zip(values, sides, strict=False)]]}
     else:
         return f"{len(values)} numbers behind the class"
-    return {"category_id": number,
+    return {"category_id": number, **outline,
             "bbox": [x * image.width, y * image.height, width * image.width, height * image.height]}

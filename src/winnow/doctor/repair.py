@@ -21,6 +21,7 @@ from ..data.coco_json import CocoFile, read_lists
 from ..data.images import inspect_image
 from ..data.problems import Problems
 from ..data.records import ImageRecord
+from ..data.rows import WholeRows
 from ..data.values import whole
 from ..errors import DataError, UsageError
 from ..files import replace_file
@@ -124,7 +125,7 @@ def _split(done: Examination, split: str, data: Annotations) -> Split:
     source = done.folder.splits[split].annotations
     more = read_lists(source.path) if isinstance(source, CocoFile) else {}
     kept = {image.id: image for image in data.images}
-    raw = more["annotations"] if more else source.read(Problems()).annotations(kept)
+    raw = more["annotations"] if more else source.read(Problems(), WholeRows).annotations(kept)
     known = _by_id(more.get("images", []))
     turned = _turned(done, split, data, raw)
     pictures = _pictures(done, split, data)
