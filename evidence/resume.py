@@ -199,22 +199,8 @@ def page(seed: int, kills: list[Row], after_kills: list[str], signals: list[Row]
     def same(different: list[str]) -> str:
         return "**the same, bit for bit**" if not different else f"**different**: {', '.join(different[:5])}"
 
-    settings = " ".join(each for each in SETTINGS if "backbone" not in each)
     middle = statistics.median(each for row in signals for each in row["step_ms"])
-    return f"""# Killed, stopped, out of space: and still the same run
-
-`python -m evidence.resume`, {date.today()}, {platform.machine()} with {os.cpu_count()} CPU cores, which had other work,
-torch {torch.__version__}, {counted(torch.get_num_threads(), "thread")}; seed {seed} of the moments, 42 of the run.
-The run is `winnow train` on 32 pictures of 160 x 96 with a tiny ResNet and
-
-    --set {settings}
-
-that is 10 epochs of 16 steps, an update every second step, and a state after every update.
-
-It is compared with a run that was never stopped: all of `state.pt` (weights that learn, their average, optimizer,
-schedule, random numbers, place, losses so far, metrics), `last.safetensors`, `best.safetensors`, `metrics.jsonl`,
-`evaluation.json`, and what TensorBoard reads, each epoch once. Only times may differ.
-
+    return f"""{head(seed)}
 ## SIGKILL, {len(kills)} times
 
 After the last start came to its end, the run was {same(after_kills)}.
@@ -245,6 +231,25 @@ and said:
 
 The state that was there is whole, after {disk["kept"]} epochs + steps. With more space the run went on from it; at its
 end it was {same(disk["differences"])}.
+"""
+
+
+def head(seed: int) -> str:
+    """What was run, and what it is compared with."""
+    settings = " ".join(each for each in SETTINGS if "backbone" not in each)
+    return f"""# Killed, stopped, out of space: and still the same run
+
+`python -m evidence.resume`, {date.today()}, {platform.machine()} with {os.cpu_count()} CPU cores, which had other work,
+torch {torch.__version__}, {counted(torch.get_num_threads(), "thread")}; seed {seed} of the moments, 42 of the run.
+The run is `winnow train` on 32 pictures of 160 x 96 with a tiny ResNet and
+
+    --set {settings}
+
+that is 10 epochs of 16 steps, an update every second step, and a state after every update.
+
+It is compared with a run that was never stopped: all of `state.pt` (weights that learn, their average, optimizer,
+schedule, random numbers, place, losses so far, metrics), `last.safetensors`, `best.safetensors`, `metrics.jsonl`,
+`evaluation.json`, and what TensorBoard reads, each epoch once. Only times may differ.
 """
 
 
