@@ -10,11 +10,13 @@ from typing import Literal
 import numpy as np
 import supervision as sv
 
+from ..data.categories import Category
 from ..data.contents import SplitSource
 from ..data.images import read_image
 from ..errors import DataError
 from ..explain.sheet import token_figure
 from ..explain.tokens import attention_on_kept, token_levels
+from ..inference.detections import as_detections
 from ..inference.drawing import beside
 from ..inference.predictor import Predictor, Seen
 from ..progress import console
@@ -105,7 +107,6 @@ def boxes(entries: Sequence[Entry], names: Mapping[int, str]) -> sv.Detections:
     """Annotations or results of one image, to be drawn."""
     corners = np.array([each["bbox"] for each in entries], np.float32).reshape(-1, 4)
     corners[:, 2:] += corners[:, :2]
-    ids = [each["category_id"] for each in entries]
+    classes = [Category(each["category_id"], names[each["category_id"]]) for each in entries]
     scores = np.array([each["score"] for each in entries]) if entries and "score" in entries[0] else None
-    return sv.Detections(corners, confidence=scores, class_id=np.array(ids, int),
-                         data={"class_name": np.array([names[each] for each in ids], str)})
+    return as_detections(corners, classes, scores)

@@ -18,6 +18,7 @@ from ..boxes import to_corners
 from ..data.categories import Category, named
 from ..detector import Detector
 from ..errors import UsageError
+from ..inference.detections import as_detections
 from ..inference.predictor import KEEP, THRESHOLD, Predictor, Seen, Source
 from ..losses import Classification
 from ..structures import Grid, Output, Prediction, Samples
@@ -65,10 +66,8 @@ class Look:
         A query that became two detections, in two classes, is there once. UsageError for a class without a name.
         """
         queries = list(dict.fromkeys(self.queries.tolist()))
-        found = named(layer.labels[queries].tolist(), self.categories)
-        return sv.Detections(layer.boxes[queries], confidence=layer.scores[queries],
-                             class_id=np.array([category.id for category in found], int),
-                             data={"class_name": np.array([category.name for category in found], str)})
+        return as_detections(layer.boxes[queries], named(layer.labels[queries].tolist(), self.categories),
+                             layer.scores[queries])
 
     def aims(self) -> list[Aim]:
         """Where each decoder layer looked. UsageError where layers do not aim."""

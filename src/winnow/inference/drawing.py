@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from ..data.annotations import Annotations
+from .detections import as_detections
 
 # The colours of classes, in the order of their ids; they start again when there are more classes than colours.
 # Neighbours differ in hue and in lightness, so that two classes of one image stay apart for the colour-blind too.
@@ -60,9 +61,7 @@ def annotated(data: Annotations, index: int) -> sv.Detections:
     part = data.of(index)
     corners = data.boxes[part].copy()
     corners[:, 2:] += corners[:, :2]
-    categories = [data.categories[label] for label in data.labels[part].tolist()]
-    return sv.Detections(corners.astype(np.float32), class_id=np.array([each.id for each in categories], int),
-                         data={"class_name": np.array([each.name for each in categories])})
+    return as_detections(corners.astype(np.float32), [data.categories[label] for label in data.labels[part].tolist()])
 
 
 def labels(detections: sv.Detections) -> list[str]:

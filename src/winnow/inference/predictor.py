@@ -20,6 +20,7 @@ from ..data.transforms import prepare
 from ..errors import DataError, UsageError
 from ..interface import BaseDetector
 from ..structures import Batch, Boxes
+from .detections import as_detections
 from .sources import open_source
 
 if TYPE_CHECKING:
@@ -162,12 +163,8 @@ class Predictor:
         """Boxes that score at least the threshold, clipped to the image's (width, height)."""
         good = boxes.scores >= threshold
         corners, scores, labels = (x[good].cpu().numpy() for x in (boxes.corners, boxes.scores, boxes.labels))
-        found = named(labels.tolist(), self.categories)
-        return sv.Detections(
-            corners.clip(0, np.array(size * 2, corners.dtype)), confidence=scores,
-            class_id=np.array([category.id for category in found], int),
-            data={"class_name": np.array([category.name for category in found], str)},
-        )
+        return as_detections(corners.clip(0, np.array(size * 2, corners.dtype)),
+                             named(labels.tolist(), self.categories), scores)
 
 
 def load(model: str | Path, device: torch.device | str | None = None, precision: str = "fp32") -> Predictor:
