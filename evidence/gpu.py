@@ -92,12 +92,12 @@ def gathers(copied: float) -> Iterator[list[str]]:
 
 
 def rates(rows: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    """Images a second."""
+    """Images a second; compiled ones are CUDA graphs there."""
     yield ["", "batch", "images a second", "over dense", "MB"]
     for each in rows:
         own = speed(each)
         dense = [speed(other) for other in rows if other["rho"] == 1
-                 and all(other[key] == each[key] for key in ("batch", "precision"))]
+                 and all(other[key] == each[key] for key in ("batch", "precision", "form"))]
         yield [title(each), str(each["batch"]), f"{own:.1f}", f"{own / dense[0]:.2f}" if dense else "",
                f"{each['memory_mb'] or float('nan'):.0f}"]
 
@@ -124,7 +124,8 @@ def page(dry: bool) -> str:
     settings = Settings(rounds=1 if dry else 5)
     models = ["sparse-detr-tiny"] if dry else [DENSE, SPARSE]
     shares = [0.5] if dry else [0.1, 0.2, 0.3, 0.4, 0.5]
-    seen = as_dict(run(Request(models, size, [1] if dry else [1, 4], shares, precisions, device=device), settings))
+    seen = as_dict(run(Request(models, size, [1] if dry else [1, 4], shares, precisions, device=device, compiled=True),
+                       settings))
     learned = as_dict(run(Request(models, size if dry else [(512, 512)], [1] if dry else [2], shares[:1],
                                   precisions[:2], against=["torch"], device=device, train=True), settings))
     copied = seen["rates"]["copy"]

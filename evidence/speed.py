@@ -39,6 +39,7 @@ CASES = {
                    f"--model {SPARSE} {DENSE} --precision fp32 bf16 --against torch hf"),
     "shares": Case("Shares of the tokens against the dense model of the same parts",
                    f"--model efficient-detr-r50 {SPARSE} --rho 0.1 0.2 0.3 0.4 0.5"),
+    "compiled": Case("Compiled by torch.compile", f"--model {SPARSE} --rho 0.1 --precision fp32 bf16 --compile"),
     "training": Case("A training step", f"--train --size 512x512 --batch 2 --model {DENSE} {SPARSE} "
                                         f"--precision fp32 bf16 --against torch"),
 }

@@ -191,6 +191,8 @@ def bench(model: Annotated[list[str] | None, typer.Option(
           against: Annotated[list[str] | None, typer.Option(
               help="Peers: torch, our plain path; hf, transformers' models.")] = None,
           train: Annotated[bool, typer.Option("--train", help="Measure training steps.")] = False,
+          compiled: Annotated[bool, typer.Option(
+              "--compile", help="Ours also compiled by torch.compile; on GPUs as CUDA graphs.")] = False,
           device: Annotated[str | None, typer.Option(help="By default the first GPU, or the CPU.")] = None,
           threads: Annotated[int | None, typer.Option(min=1, help="By default as torch chooses.")] = None,
           rounds: Annotated[int, typer.Option(min=1, help="Samples of each.")] = 5,
@@ -205,7 +207,7 @@ def bench(model: Annotated[list[str] | None, typer.Option(
 
     request = typed(models=model or ["sparse-detr-r50"], sizes=size or ["800x1066"], batches=batch or [1],
                     rhos=rho or [], precisions=precision or ["fp32"], ops=ops or ["auto"], against=against or [],
-                    device=device, train=train)
+                    device=device, train=train, compiled=compiled)
     how = settings(rounds=rounds, warmup=warmup, threads=threads, allocator=allocator)
     if json_file:
         check_free(json_file)

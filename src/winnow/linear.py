@@ -52,14 +52,14 @@ class _Linear(torch.autograd.Function):
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Whether the fused operators can be called for x. Within torch.compile they need not be: it joins steps itself."""
-    return x.device.type == "cpu" and x.dtype in ONEDNN and not torch.compiler.is_compiling()
+    """Whether the fused operators can be called for x."""
+    return x.device.type == "cpu" and x.dtype in ONEDNN
 
 
 def learns_by_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether gradients may be wanted of a product in float32 that oneDNN can do."""
     return (torch.is_grad_enabled() and x.dtype == weight.dtype == torch.float32 and has_onednn(x)
-            and not torch.is_autocast_enabled("cpu"))
+            and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling())
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:

@@ -36,7 +36,8 @@ class Told:
         ms = next((ms for word, ms in self.ms.items() if word in self.who), 10.0)
         memory = {"resident_mb": self.resident_mb, "process_mb": 2 * self.resident_mb}
         if do == "load":
-            return {"base_mb": 50.0, "ops": "plain", "boxes": [[0.0, 0.0, 10.0, 10.0]], "tokens": [1, 2, 3, 4]} | memory
+            return {"base_mb": 50.0, "ops": "plain", "compile_s": 42.0 if "compiled" in self.who else None,
+                    "boxes": [[0.0, 0.0, 10.0, 10.0]], "tokens": [1, 2, 3, 4]} | memory
         if do == "costs":
             return {"params": 1000, "work": {"backbone": 10**8, "boxes": 0}, "traffic": {"backbone": 10**6}} | memory
         return {"ms": ms, "passes": 1, "stages": {"backbone": ms - 1, "boxes": 1.0}, "page_faults": 5.0,

@@ -41,6 +41,15 @@ def test_a_peer_of_several_is_entered_once() -> None:
         ("hf", DENSE, None, "fp32")]
 
 
+def test_compiled_ones_stand_behind_those_that_they_are_compiled_of_and_have_the_same_rivals() -> None:
+    request = Request([TINY], precisions=["fp32", "bf16"], against=["torch"], compiled=True)
+    entered = contenders(request)
+    assert [(each.form, each.precision) for each in entered] == [
+        ("winnow", "fp32"), ("compiled", "fp32"), ("winnow", "bf16"), ("compiled", "bf16"), ("torch", "fp32")]
+    assert baselines(entered[1], entered, request.against) == {"torch": entered[4]}
+    assert baselines(entered[3], entered, []) == {str(entered[0]): entered[0]}
+
+
 def test_each_is_compared_with_its_counterparts_and_peers_with_nobody() -> None:
     request = Request([TINY], precisions=["bf16"], against=["torch"])
     ours, plain = contenders(request)
@@ -61,6 +70,8 @@ def test_without_peers_the_first_one_is_the_measure() -> None:
     (Request([DENSE], rhos=[0.1]), "keep every token"),
     (Request(["dino-r50"], against=["hf"]), "transformers has no counterpart of dino-r50"),
     (Request([TINY], against=["hf"]), "no counterpart"),
+    (Request([TINY], train=True, compiled=True), "winnow train compiles with --set compile=true"),
+    (Request([TINY, "faster-rcnn-fpn-r50"], compiled=True), "faster-rcnn-fpn-r50 can't be compiled as one graph"),
 ])
 def test_what_can_not_be_compared_is_told(request_: Request, words: str) -> None:
     with pytest.raises(UsageError, match=words):

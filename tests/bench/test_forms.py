@@ -2,15 +2,18 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from winnow.bench import forms
 from winnow.bench.contenders import Contender
 from winnow.bench.stages import StageClock
-from winnow.errors import UsageError
-from winnow.evaluation.flops import PRODUCTS
+from winnow.errors import UsageError, WinnowError
+from winnow.evaluation.flops import BETWEEN, PRODUCTS
 
 TINY = Contender("sparse-detr-tiny", rho=0.2, size=(64, 96))
 
@@ -31,6 +34,37 @@ def test_a_pass_is_divided_into_stages_that_are_counted_too() -> None:
     work, numbers = subject.count(PRODUCTS, forms.NUMBERS)
     assert set(work) == set(numbers) <= set(clock.times())
     assert all(count > 0 for count in (*work.values(), *numbers.values()))
+
+
+def test_a_compiled_form_finds_the_same_and_tells_what_compiling_took(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def quickly(model: nn.Module, **how: Any) -> Any:
+        given.update(how)
+        return compile_(model, fullgraph=how["fullgraph"], backend="eager")
+
+    compile_ = torch.compile
+    monkeypatch.setattr(torch, "compile", quickly)
+    subject = forms.load(replace(TINY, form="compiled"))
+    assert given == {"fullgraph": True, "mode": None} and (subject.compile_s or 0) > 0
+    for found, expected in zip(subject.found(), forms.load(TINY).found(), strict=True):
+        torch.testing.assert_close(found, expected, atol=1e-3, rtol=1e-4)
+    clock = StageClock(torch.device("cpu"))
+    with clock.watching(subject.stages):
+        subject.infer(clock)
+    assert set(clock.times()) == {"graph", "boxes", BETWEEN}
+
+
+def test_a_compiler_that_fails_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(model: nn.Module, **_: Any) -> Any:
+        def call(*_: Any, **__: Any) -> None:
+            raise RuntimeError("\nNo working C++ compiler found\nSet TORCHDYNAMO_VERBOSE=1\n")
+        model.forward = call
+        return model
+
+    monkeypatch.setattr(torch, "compile", fails)
+    with pytest.raises(WinnowError, match=r"^torch\.compile fails: No working C\+\+ compiler found$"):
+        forms.load(replace(TINY, form="compiled"))
 
 
 def test_a_training_step_changes_the_weights() -> None:

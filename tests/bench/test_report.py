@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from rich.console import Console
@@ -51,6 +52,12 @@ def test_the_screen_shows_times_ratios_stages_and_differences(told: type[Told]) 
     for words in ("detection on cpu at 64x96 batch 1", "3.00 (3.00 - 3.00)", "9.0 (9.0)", "100.0% of the kept tokens",
                   "3 alternating rounds"):
         assert words in shown
+
+
+def test_what_compiling_took_is_told_apart(told: type[Told]) -> None:
+    run = measured(replace(TINY, precisions=["fp32"], compiled=True))
+    assert "sparse-detr-tiny (compiled) 0.2 fp32: compiling took 42 s" in text(run)
+    assert [each["compile_s"] for each in as_dict(run)["rows"]] == [None, 42.0, None]
 
 
 def test_what_is_missing_is_a_dash(told: type[Told]) -> None:

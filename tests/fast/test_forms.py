@@ -247,7 +247,8 @@ def test_whole_tokens_are_read_by_few_queries_of_many_tokens_only() -> None:
     assert late.pays(torch.empty(1, 3, 64), memory) and not late.pays(torch.empty(1, 5000, 64), memory)
 
 
-@pytest.mark.parametrize("paper", ["sparse_detr", "dino", "detr"])
+@pytest.mark.parametrize("paper", ["deformable_detr", "efficient_detr", "sparse_detr", "dino", "lite_dino", "detr",
+                                   "pnp_detr"])
 def test_the_whole_path_is_one_graph(paper: str) -> None:
     quick, batch = compose(paper, backbone=ANT).eval().optimize(), batch_of((64, 96))
     compiled = torch.compile(quick, fullgraph=True, backend="eager")

@@ -11,13 +11,16 @@ from typing import Any, Literal
 import torch
 
 from .. import models
+from ..detector import Detector
 from ..errors import UsageError
 from ..fast import Precision
+from ..interface import BaseDetector
 from ..resolution import shown
 from ..weights import checkpoints, hugging_face
 
 Against = Literal["torch", "hf"]
-OWN = "winnow"  # the form that is ours at its best
+OWN = "winnow"         # the form that is ours at its best
+COMPILED = "compiled"  # the same, compiled by torch.compile
 TRANSFORMERS_BASE = "deformable-detr-two-stage-r50"  # what transformers has of the family that these papers start from
 FAMILY = ("sparse_detr", "efficient_detr", "lite_deformable_detr")
 
@@ -38,12 +41,12 @@ class Contender:
 
     @property
     def name(self) -> str:
-        """The model, and the form where it is not our best."""
+        """The model, and the form where it is another than ours at its best."""
         return self.model if self.form == OWN else f"{self.model} ({self.form})"
 
     def __str__(self) -> str:
         share = [] if self.rho is None else [f"rho {self.rho:g}"]
-        operators = [] if self.form != OWN or self.ops == "auto" else [f"{self.ops} operators"]
+        operators = [] if self.form not in (OWN, COMPILED) or self.ops == "auto" else [f"{self.ops} operators"]
         return " ".join([self.name, *share, self.precision, *operators, shown(self.size), f"batch {self.batch}"])
 
     def as_dict(self) -> dict[str, Any]:
@@ -69,6 +72,7 @@ class Request:
     against: Sequence[Against] = ()
     device: str = "cpu"
     train: bool = False
+    compiled: bool = False  # each of ours also as torch.compile makes it
 
 
 def contenders(request: Request) -> list[Contender]:
@@ -79,17 +83,22 @@ def contenders(request: Request) -> list[Contender]:
     for rho in request.rhos:
         if not 0 < rho <= 1:
             raise UsageError(f"rho is the share of tokens to keep, above 0 and at most 1, got {rho}")
-    own = {model: own_share(model) for model in dict.fromkeys(request.models)}
+    detectors = {model: built(model) for model in dict.fromkeys(request.models)}
+    if request.compiled:
+        check_compilable(detectors, train=request.train)
+    own = {model: detector.rho if detector.rho < 1 else None for model, detector in detectors.items()}
     if request.rhos and all(share is None for share in own.values()):
         raise UsageError(f"--rho was asked of {', '.join(own)}, which keep every token; add a sparse model")
     ours = [
-        Contender(model, OWN, precision, rho, size, batch, request.device, request.train, ops)
+        Contender(model, form, precision, rho, size, batch, request.device, request.train, ops)
         for model, share in own.items()
         for rho in ((None,) if share is None else tuple(request.rhos) or (share,))
         for size, batch, precision, ops in itertools.product(request.sizes, request.batches, request.precisions,
                                                              request.ops)
+        for form in ((OWN, COMPILED) if request.compiled else (OWN,))
     ]
-    peers = [counterpart(each, form) for form in request.against for each in ours]
+    peers = [counterpart(each, form) for form in request.against for each in ours
+             if each.form == OWN]
     return list(dict.fromkeys(ours + peers))
 
 
@@ -122,17 +131,26 @@ def described(model: str) -> tuple[str, Mapping[str, Any]]:
     return named.paper, named.settings
 
 
-def own_share(model: str) -> float | None:
-    """The share of the tokens that a model keeps by itself; none where it keeps all."""
+def built(model: str) -> BaseDetector:
+    """A model without its weights."""
     with torch.device("meta"):
-        rho = models.build(*described(model)).rho
-    return rho if rho < 1 else None
+        return models.build(*described(model))
+
+
+def check_compilable(detectors: Mapping[str, BaseDetector], *, train: bool) -> None:
+    """UsageError for what --compile is not for."""
+    if train:
+        raise UsageError("--compile measures detection; winnow train compiles with --set compile=true")
+    for model, detector in detectors.items():
+        if not isinstance(detector, Detector):
+            raise UsageError(f"{model} can't be compiled as one graph, as it cuts a number of regions out of its maps "
+                             f"that nobody knows before; leave out --compile, or the model")
 
 
 def baselines(contender: Contender, entered: Sequence[Contender], against: Sequence[Against],
               ) -> dict[str, Contender]:
     """Whom a contender is compared with, by name: its counterparts, or without any the first one entered."""
-    rivals = {str(form): counterpart(contender, form) for form in against} if contender.form == OWN else {}
+    rivals = {str(form): counterpart(contender, form) for form in against} if contender.form in (OWN, COMPILED) else {}
     if not against:
         rivals = {str(entered[0]): entered[0]}
     return {name: rival for name, rival in rivals.items() if rival != contender}

@@ -6,6 +6,7 @@ model have the same weights, drawn from one seed, and see the same images.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,7 +19,7 @@ from torchvision.ops import box_convert
 
 from .. import models, ops
 from ..data.categories import Category
-from ..errors import UsageError
+from ..errors import UsageError, WinnowError
 from ..evaluation.flops import PRODUCTS, Rules, count_flops, count_parameters, count_pass
 from ..fast import PRECISIONS
 from ..interface import BaseDetector
@@ -34,6 +35,7 @@ from .stages import NoClock, Stages, stages_of
 SEED = 0
 OBJECTS = 7   # of each image to learn from; COCO's mean
 MOST = 300    # detections to compare
+PASSES_TO_RECORD = 3  # of a GPU's graph: one compiles, one warms up, one is recorded
 CLASSES = 91  # of the papers
 
 
@@ -43,6 +45,7 @@ class Subject(Protocol):
     model: Any  # a module
     params: int
     stages: Stages
+    compile_s: float | None  # what compiling took, where it was compiled
 
     def infer(self, clock: NoClock) -> Any:
         """One pass, from images to boxes."""
@@ -59,6 +62,8 @@ class Subject(Protocol):
 
 class Detection:
     """One of our detectors, at its best or plain."""
+
+    compile_s: float | None = None
 
     def __init__(self, contender: Contender, prepare: Callable[[BaseDetector], BaseDetector]):
         self.contender = contender
@@ -106,8 +111,27 @@ class Detection:
                             stages=stages_of(detector)).by_stage for each in rules]
 
 
+class CompiledDetection(Detection):
+    """Our detector at its best, compiled for its input; on a GPU it is recorded, so that a pass is one launch."""
+
+    def __init__(self, contender: Contender):
+        super().__init__(contender, lambda detector: detector.optimize(contender.precision))
+        gpu = self.device.type == "cuda"
+        self.model = torch.compile(self.model, fullgraph=True, mode="reduce-overhead" if gpu else None)
+        self.stages = [(self.model, "graph")]
+        began = time.perf_counter()
+        try:
+            for _ in range(PASSES_TO_RECORD if gpu else 1):
+                self.infer(NoClock())
+        except Exception as error:  # whatever a compiler may raise, on many pages
+            raise WinnowError(f"torch.compile fails: {str(error).strip().partition(chr(10))[0]}") from error
+        self.compile_s = time.perf_counter() - began
+
+
 class TransformersDetection:
     """Transformers' detector with our weights."""
+
+    compile_s: float | None = None
 
     def __init__(self, contender: Contender):
         self.contender = contender
@@ -165,11 +189,11 @@ def load_torch(contender: Contender) -> Subject:
 
 
 FORMS: dict[str, Callable[[Contender], Subject]] = {
-    "winnow": load_winnow, "torch": load_torch, "hf": TransformersDetection,
+    "winnow": load_winnow, "compiled": CompiledDetection, "torch": load_torch, "hf": TransformersDetection,
 }
 
 
-OURS = ("winnow", "torch")
+OURS = ("winnow", "compiled", "torch")
 
 
 def load(contender: Contender) -> Subject:

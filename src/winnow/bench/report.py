@@ -47,7 +47,7 @@ def row(run: Run, measured: Measured) -> dict[str, Any]:
         "page_faults": middle(turn["page_faults"] for turn in turns),
         "processor_s": middle(turn["processor_s"] for turn in turns),
         "ginstructions": middle(turn["ginstructions"] for turn in turns),
-        "floor_ms": least,
+        "compile_s": measured.first.get("compile_s"), "floor_ms": least,
         "distance": {stage: stages[stage] / floor_of(each) for stage, each in least.items()
                      if stage in stages and floor_of(each)},
         "ratio": {name: ratio(rival.ms(), measured.ms()) for name, rival in run.baselines(measured).items()},
@@ -115,7 +115,7 @@ def screen(run: Run) -> RenderableType:
     parts: list[RenderableType] = [*map(escape, heading(run)), "", totals(rows)]
     if any(each["latency_ms"]["stages"] for each in rows):
         parts += ["", stages(rows)]
-    told = [*differences(rows), *(each["error"] for each in rows if each["error"])]
+    told = [*compiling(rows), *differences(rows), *(each["error"] for each in rows if each["error"])]
     if run.interrupted:
         told.append("interrupted: this is what was measured until then")
     return Group(*parts, *(["", *map(escape, told)] if told else []))
@@ -190,6 +190,12 @@ def stages(rows: Sequence[Mapping[str, Any]]) -> Table:
             cells.append(number(each["latency_ms"]["stages"].get(name)) + (f" ({above:.1f})" if above else ""))
         table.add_row(escape(label(each)), *cells)
     return table
+
+
+def compiling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What compiling took before the first sample, a line each."""
+    return [f"{label(each)}: compiling took {each['compile_s']:.0f} s, which are in no sample"
+            for each in rows if each["compile_s"]]
 
 
 def differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -19,13 +19,13 @@ from .run import Settings
 
 def typed(*, models: Sequence[str], sizes: Sequence[str], batches: Sequence[int], rhos: Sequence[float],
           precisions: Sequence[str], ops: Sequence[str], against: Sequence[str], device: str | None,
-          train: bool) -> Request:
+          train: bool, compiled: bool) -> Request:
     """What is compared; a UsageError says which word can't be meant."""
     return Request(
         models, [parse_size(size) for size in sizes], batches, rhos,
         [chosen(word, Precision, "--precision") for word in precisions], [known_ops(word) for word in ops],
         [chosen(word, Against, "--against") for word in against],
-        known_device(device or ("cuda" if torch.cuda.is_available() else "cpu")), train,
+        known_device(device or ("cuda" if torch.cuda.is_available() else "cpu")), train, compiled,
     )
 
 

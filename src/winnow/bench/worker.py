@@ -64,8 +64,8 @@ class Entered:
         boxes, tokens = self.subject.found()
         if not boxes.isfinite().all():
             raise WinnowError("its boxes are not finite")
-        return {"base_mb": base, "ops": self._operators(), "boxes": boxes.tolist(),
-                "tokens": None if tokens is None else tokens.tolist()}
+        return {"base_mb": base, "ops": self._operators(), "compile_s": self.subject.compile_s,
+                "boxes": boxes.tolist(), "tokens": None if tokens is None else tokens.tolist()}
 
     def costs(self) -> Answer:
         """Parameters, and the multiply-adds and the moved numbers of a pass by stage; none of a training step."""
@@ -149,6 +149,8 @@ def serve(questions: TextIO, answers: TextIO) -> None:
                 answer = entered.turn(question["warmup"], question["seconds"])
         except (UsageError, ValueError) as error:  # a ValueError is a model's word on what does not fit
             answer = {"error": "usage", "why": str(error)}
+        except WinnowError as error:
+            answer = {"error": "failed", "why": str(error)}
         except Exception as error:  # whatever a peer may raise: the others go on
             answer = {"error": "failed", "why": " ".join(f"{type(error).__name__}: {error}".split())}
         answer |= {"resident_mb": own_memory("VmRSS"), "process_mb": own_memory("VmHWM")}

@@ -1,6 +1,7 @@
 """The same path for predicting only: parts that take the place of a detector's parts and give the same in less time.
 
     convolutions  norms folded into convolutions, sums and ReLUs into their steps, channels last
+    steps         what torch.compile keeps as it is
     places        positions, padding and grids, remembered for the image sizes that came last
     products      matrix products in a precision of their own
     attention     one product where training has two; whole tokens read where that is less work

@@ -19,6 +19,7 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 from ..linear import has_onednn
 from ..ops import winograd
 from ..ops.convolution import STEPWISE, Geometry
+from .steps import kept
 
 NORMS = (_BatchNorm, FrozenBatchNorm2d)
 IDLE = (nn.Identity, nn.Dropout)
@@ -52,7 +53,7 @@ class Step(nn.Module):
     def __init__(self, conv: nn.Conv2d, relu: bool):
         super().__init__()
         self.conv, self.relu = conv, relu
-        self.geometry = (conv.padding, conv.stride, conv.dilation, conv.groups)
+        self.geometry = Geometry.of(conv)
         self.prepared: Tensor | None = None  # weights for Winograd's way; no buffer, as only processors read them
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
@@ -61,14 +62,29 @@ class Step(nn.Module):
             x = self.conv(x)
             x = x if other is None else other.add_(x)
             return x.relu_() if self.relu else x
-        weight, bias, onednn = self.conv.weight, self.conv.bias, torch.ops.mkldnn
-        if other is None and self.prepared is not None and winograd.serves(x):
-            return winograd.convolve(x, self.prepared, bias, relu=self.relu)
         if other is None:
-            return cast(Tensor, onednn._convolution_pointwise(
-                x, weight, bias, *self.geometry, "relu" if self.relu else "none", [], ""))
-        return cast(Tensor, onednn._convolution_pointwise_.binary(
-            other, x, weight, bias, *self.geometry, "add", 1.0, "relu" if self.relu else None, [], None))
+            return convolution(x, self.conv.weight, self.conv.bias, self.prepared, *self.geometry, self.relu)
+        add_convolution(other, x, self.conv.weight, self.conv.bias, *self.geometry, self.relu)
+        return other
+
+
+@kept(lambda x, weight, bias, _, stride, padding, dilation, groups, *__: F.conv2d(
+    x, weight, bias, stride, padding, dilation, groups).contiguous(memory_format=torch.channels_last))
+def convolution(x: Tensor, weight: Tensor, bias: Tensor | None, prepared: Tensor | None, stride: Sequence[int],
+                padding: Sequence[int], dilation: Sequence[int], groups: int, relu: bool) -> Tensor:
+    """A map (B, C, H, W), channels last, convolved; Winograd's way where weights are prepared for it."""
+    if prepared is not None and winograd.serves(x):
+        return winograd.convolve(x, prepared, bias, relu=relu)
+    return cast(Tensor, torch.ops.mkldnn._convolution_pointwise(
+        x, weight, bias, padding, stride, dilation, groups, "relu" if relu else "none", [], ""))
+
+
+@kept(lambda *_: None, writes=("other",))
+def add_convolution(other: Tensor, x: Tensor, weight: Tensor, bias: Tensor | None, stride: Sequence[int],
+                    padding: Sequence[int], dilation: Sequence[int], groups: int, relu: bool) -> None:
+    """What a map (B, C, H, W) convolved gives is added to another, which is overwritten."""
+    torch.ops.mkldnn._convolution_pointwise_.binary(
+        other, x, weight, bias, padding, stride, dilation, groups, "add", 1.0, "relu" if relu else None, [], None)
 
 
 def fused(network: nn.Module) -> nn.Module:

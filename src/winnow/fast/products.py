@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from ..linear import ROWS, has_onednn, product
 from ..mlp import MLP, FeedForward
+from .steps import kept
 
 
 class Product(nn.Module):
@@ -26,9 +27,12 @@ class Product(nn.Module):
         """(..., in) -> (..., out of all layers), with a ReLU behind it if asked."""
         x = x.to(self.weight.dtype)
         if has_onednn(x):  # a tenth faster than MKL here, and the ReLU costs nothing
-            return product(x, self.weight, self.bias, "relu" if relu else "none")
+            return steady_product(x, self.weight, self.bias, "relu" if relu else "none")
         x = F.linear(x, self.weight, self.bias)
         return x.relu_() if relu else x
+
+
+steady_product = kept(lambda x, weight, *_: x.new_empty(*x.shape[:-1], len(weight)))(product)
 
 
 class QuickMLP(nn.Module):
