@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from torch import nn
 
-from winnow.attention import DeformableAttention, KeyAwareAttention, on_levels
+from winnow.attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
 from winnow.structures import Pyramid
 
 from .tiny import pyramid, shaken, without_gradient
@@ -91,6 +93,27 @@ def test_a_memory_that_is_the_same_everywhere_reads_as_itself() -> None:
 def test_aim_and_reading_are_learned(attention: DeformableAttention, memory: Pyramid) -> None:
     attention(torch.randn(2, 5, 8), torch.rand(2, 5, 2), memory)[0].square().sum().backward()
     assert without_gradient(attention) == []
+
+
+KINDS = [lambda: DeformableAttention(8, 2, 2, 3), lambda: KeyAwareAttention(8, 2, 2, 3),
+         lambda: KeyAwareAttention(8, 2, 2, 3, project_keys=True, shared_places=True),
+         lambda: DenseAttention(8, 2, dropout=0)]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("sides", [2, 4])
+def test_reading_without_asking_where_finds_and_learns_the_same(kind: Callable[[], Attention], sides: int,
+                                                                memory: Pyramid) -> None:
+    attention = kind()
+    shaken(attention)
+    weights = list(attention.parameters())
+    query, reference = torch.randn(2, 5, 8, requires_grad=True), torch.rand(2, 5, sides, requires_grad=True)
+    one, (other, _) = attention.read(query, reference, memory), attention(query, reference, memory)
+    torch.testing.assert_close(one, other)
+    came = torch.randn_like(one)
+    for mine, theirs in zip(*(torch.autograd.grad(read, [query, reference, *weights], came, allow_unused=True)
+                              for read in (one, other)), strict=True):
+        torch.testing.assert_close(mine, theirs)
 
 
 def test_a_width_that_heads_can_not_share_is_refused() -> None:

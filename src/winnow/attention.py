@@ -1,4 +1,5 @@
-"""How a query reads a memory. Attention returns what was read, and where it looked if it aims before it reads.
+"""How a query reads a memory. Attention returns what was read, and where it looked if it aims before it reads; `read`
+returns only what was read, which may be less work.
 
     DenseAttention         every token is read                                     Carion et al., 2020
     DeformableAttention    the query alone says how much each place counts         Zhu et al., 2021
@@ -8,19 +9,32 @@
 from __future__ import annotations
 
 import math
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from .linear import Linear
 from .mlp import start_xavier
-from .ops import deformable_match, deformable_sample, locate, share
+from .ops import deformable_attend, deformable_match, deformable_sample, locate, share
 from .structures import Grid, Pyramid, Samples, Tokens
 
 POINTS = 4  # places that each head samples on each level, where a model's Size says nothing else
 
 
-class DenseAttention(nn.Module):
+class Attention(nn.Module):
+    """What all kinds of attention share."""
+
+    def forward(self, query: Tensor, reference: Any, memory: Any) -> tuple[Tensor, Samples | None]:
+        """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C) and where."""
+        raise NotImplementedError
+
+    def read(self, query: Tensor, reference: Any, memory: Any) -> Tensor:
+        """What they read (B, Q, C), for those who need not know where."""
+        return cast(Tensor, self(query, reference, memory)[0])
+
+
+class DenseAttention(Attention):
     """Each query reads every token, wherever it lies (Carion et al., 2020, A.1)."""
 
     def __init__(self, width: int = 256, heads: int = 8, dropout: float = 0.1):
@@ -35,7 +49,7 @@ class DenseAttention(nn.Module):
         return read, None
 
 
-class SamplingAttention(nn.Module):
+class SamplingAttention(Attention):
     """What kinds of attention that aim share: each query looks at `points` learned places per head and level.
 
     `shared_places` has all levels look at the same places, in tokens of each.
@@ -79,8 +93,11 @@ class SamplingAttention(nn.Module):
 
     def places(self, query: Tensor, reference: Tensor, grid: Grid) -> Tensor:
         """Where queries (B, Q, C) look around their points (B, Q, 2) or boxes (B, Q, 4): (B, Q, M, L, P, 2)."""
-        offsets = self.sampling_offsets(query).unflatten(-1, (self.heads, -1, self.points, 2))
-        return locate(on_levels(reference, grid), offsets, grid.shapes)
+        return locate(on_levels(reference, grid), self.offsets(query), grid.shapes)
+
+    def offsets(self, query: Tensor) -> Tensor:
+        """How far from their references queries (B, Q, C) look: (B, Q, M, L, P, 2), of all levels or one for all."""
+        return cast(Tensor, self.sampling_offsets(query).unflatten(-1, (self.heads, -1, self.points, 2)))
 
 
 class DeformableAttention(SamplingAttention):
@@ -94,8 +111,18 @@ class DeformableAttention(SamplingAttention):
 
     def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:
         """Where each query (B, Q, C) looks, and how much each place counts."""
-        logits = self.attention_weights(query).unflatten(-1, (self.heads, -1))
-        return Samples(self.places(query, reference, memory.grid), share(logits, self.levels))
+        return Samples(self.places(query, reference, memory.grid), share(self.logits(query), self.levels))
+
+    def read(self, query: Tensor, reference: Tensor, memory: Pyramid) -> Tensor:
+        """As without aiming first: the operator does that, and nothing of it is kept."""
+        values, grid = self.by_head(self.value_proj, memory), memory.grid
+        reference = on_levels(reference, grid)
+        found = deformable_attend(values, grid.shapes, reference, self.offsets(query), self.logits(query))
+        return cast(Tensor, self.output_proj(found))
+
+    def logits(self, query: Tensor) -> Tensor:
+        """What becomes the weights of the places of queries (B, Q, C): (B, Q, M, L * P)."""
+        return cast(Tensor, self.attention_weights(query).unflatten(-1, (self.heads, -1)))
 
 
 class KeyAwareAttention(SamplingAttention):

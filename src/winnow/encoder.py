@@ -13,6 +13,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
+from .attention import Attention
 from .dropout import Dropout
 from .heads import Head
 from .mlp import FeedForward
@@ -31,7 +32,7 @@ class Encoded:
 class EncoderLayer(nn.Module):
     """Read the memory, then think alone (Zhu et al., 2021, 4.1)."""
 
-    def __init__(self, attention: nn.Module, width: int = 256, inner: int = 1024, dropout: float = 0.1):
+    def __init__(self, attention: Attention, width: int = 256, inner: int = 1024, dropout: float = 0.1):
         super().__init__()
         self.attention = attention
         self.feedforward = FeedForward(width, inner, dropout)
@@ -41,7 +42,7 @@ class EncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor | None, memory: Tokens,
                 fine: int = 0) -> Tensor:
         """Tokens (B, N, C), the first of them fine, with positions (B, N, C) and centers (B, N, 2), on a grid."""
-        read, _ = self.attention(tokens + positions, centers, memory)
+        read = self.attention.read(tokens + positions, centers, memory)
         return self.think(self.norm1(tokens + self.dropout(read)), fine)
 
     def think(self, tokens: Tensor, fine: int) -> Tensor:
@@ -52,7 +53,7 @@ class EncoderLayer(nn.Module):
 class SplitEncoderLayer(EncoderLayer):
     """Fine tokens, of which there are many, have a cheaper network of their own to think (Li et al., 2023, 4.2)."""
 
-    def __init__(self, attention: nn.Module, width: int = 256, inner: int = 1024, dropout: float = 0.1, *,
+    def __init__(self, attention: Attention, width: int = 256, inner: int = 1024, dropout: float = 0.1, *,
                  fine_inner: int):
         super().__init__(attention, width, inner, dropout)
         self.fine_feedforward, self.fine_norm = FeedForward(width, fine_inner, dropout), nn.LayerNorm(width)
@@ -71,7 +72,7 @@ class PreNormEncoderLayer(EncoderLayer):
                 fine: int = 0) -> Tensor:
         """As without it."""
         memory = memory.with_values(self.norm1(memory.values))
-        read, _ = self.attention(self.norm1(tokens) + positions, centers, memory)
+        read = self.attention.read(self.norm1(tokens) + positions, centers, memory)
         return self.think(tokens + self.dropout(read), fine)
 
     def think(self, tokens: Tensor, fine: int) -> Tensor:

@@ -52,7 +52,12 @@ def test_gradients_agree(kind: str) -> None:
 def test_aiming_by_itself_agrees(sides: int, levels: int) -> None:
     given = (torch.randn(B, 7, M, D), ((2, 3), (1, 1)), torch.randn(B, Q, M, levels, P, 2) * 3,
              torch.rand(B, Q, 2, sides), torch.randn(B, Q, M, 2 * P) * 5)
-    close(gpu.attend(*given), plain.attend(*(x.double() if isinstance(x, Tensor) else x for x in given)))
+    exact = [x.double() if isinstance(x, Tensor) else x for x in given]
+    close(gpu.attend(*given), plain.attend(*exact))
+    came = torch.randn(B, Q, M * D)
+    for mine, theirs in zip(gpu.attend_backward(came, *given), plain.attend_backward(came.double(), *exact),
+                            strict=True):
+        close(mine, theirs)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])

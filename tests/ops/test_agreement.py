@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 import torch
 from torch import Tensor
@@ -95,16 +97,82 @@ def test_splatting_gives_each_token_its_share(backend: str, kind: str) -> None:
     close(deformable_splat(PYRAMID, Samples(where, much)), torch.cat(expected, 1), 2e-6)
 
 
+def aimed(given: Sequence[Tensor], shapes: Shapes) -> Tensor:
+    """Aiming and then reading by the formula, in float64."""
+    read, reference, offsets, logits = given
+    return plain.sample(read, shapes, locate(reference, offsets, shapes), share(logits, len(shapes)))
+
+
+def aims_alike(given: Sequence[Tensor], shapes: Shapes) -> None:
+    """Values, reference, offsets and logits are attended, on the way there and back, as in float64."""
+    ours, exact = [each.requires_grad_() for each in given], [each.detach().double().requires_grad_() for each in given]
+    read, wanted = deformable_attend(ours[0], shapes, *ours[1:]), aimed(exact, shapes)
+    close(read, wanted)
+    came = torch.randn_like(read)
+    for mine, theirs in zip(torch.autograd.grad(read, ours, came), torch.autograd.grad(wanted, exact, came.double()),
+                            strict=True):
+        close(mine, theirs)
+
+
 @pytest.mark.parametrize("sides", [2, 4])
-@pytest.mark.parametrize("points", [1, 4, 5])
-@pytest.mark.parametrize("learning", [False, True])
-def test_aiming_by_itself_agrees(backend: str, sides: int, points: int, learning: bool) -> None:
-    read, reference = values(PYRAMID, 32), torch.rand(B, Q, len(PYRAMID), sides)
-    offsets = torch.randn(B, Q, M, len(PYRAMID), points, 2) * 3
-    logits = (torch.randn(B, Q, M, len(PYRAMID) * points) * 5).requires_grad_(learning)
-    exact = plain.sample(read.double(), PYRAMID, locate(reference.double(), offsets.double(), PYRAMID),
-                         share(logits.double(), len(PYRAMID)))
-    close(deformable_attend(read, PYRAMID, reference, offsets, logits), exact)
+@pytest.mark.parametrize(("points", "dim"), [(1, 32), (4, 1), (4, 32), (5, 43)])
+def test_aiming_by_itself_agrees_with_its_gradients(backend: str, sides: int, points: int, dim: int) -> None:
+    shape = (B, Q, M, len(PYRAMID), points)
+    reference, offsets = torch.rand(B, Q, len(PYRAMID), sides), torch.randn(*shape, 2) * 3
+    aims_alike((values(PYRAMID, dim), reference, offsets, torch.randn(shape).flatten(-2) * 5), PYRAMID)
+
+
+@pytest.mark.parametrize("sides", [2, 4])
+def test_aiming_far_outside_agrees_with_its_gradients(backend: str, sides: int) -> None:
+    shape = (B, Q, M, len(PYRAMID), P)
+    offsets = torch.randn(*shape, 2) * 10.0 ** torch.randint(-1, 20, (*shape, 2))
+    aims_alike((values(PYRAMID, 32), torch.rand(B, Q, len(PYRAMID), sides), offsets,
+                torch.randn(shape).flatten(-2) * 50), PYRAMID)
+
+
+@pytest.mark.parametrize("sides", [2, 4])
+def test_one_level_of_offsets_stands_for_all(backend: str, sides: int) -> None:
+    aims_alike((values(PYRAMID, 32), torch.rand(B, Q, len(PYRAMID), sides), torch.randn(B, Q, M, 1, P, 2),
+                torch.randn(B, Q, M, len(PYRAMID) * P)), PYRAMID)
+
+
+@pytest.mark.parametrize("shapes", [((0, 0), (2, 3)), ((2, 3), (0, 5), (1, 1)), ((1, 1),)])
+def test_aiming_at_levels_of_no_and_of_one_token(backend: str, shapes: Shapes) -> None:
+    aims_alike((values(shapes, 16), torch.rand(B, Q, len(shapes), 2), torch.randn(B, Q, M, len(shapes), P, 2),
+                torch.randn(B, Q, M, len(shapes) * P)), shapes)
+
+
+def test_aiming_does_not_ask_how_tensors_lie_in_memory(backend: str) -> None:
+    wide, offsets = torch.randn(B, sum(h * w for h, w in PYRAMID), 2, M, 64), torch.randn(B, M, Q, len(PYRAMID), P, 2)
+    both = torch.randn(B, Q, 2, M, len(PYRAMID) * P)
+    aims_alike((wide[:, :, 1, :, ::2], torch.rand(B, Q, 4, 1).expand(-1, -1, -1, 2), offsets.transpose(1, 2),
+                both[:, :, 1]), PYRAMID)
+
+
+def test_an_offset_that_is_not_a_number_is_handed_on_both_ways_and_touches_nobody_else(backend: str) -> None:
+    given = [values(PYRAMID, 32), torch.rand(B, Q, len(PYRAMID), 2), torch.randn(B, Q, M, len(PYRAMID), P, 2),
+             torch.randn(B, Q, M, len(PYRAMID) * P)]
+    given[2][1, 5, 2, 3, 1, 0] = torch.nan
+    leaves = [each.requires_grad_() for each in given]
+    read = deformable_attend(leaves[0], PYRAMID, *leaves[1:])
+    _, _, to_offsets, to_logits = torch.autograd.grad(read.sum(), leaves)
+    assert read.isnan().flatten(2).unflatten(2, (M, 32)).any(-1).nonzero().tolist() == [[1, 5, 2]]
+    assert to_offsets.isnan().flatten(3).any(-1).nonzero().tolist() == [[1, 5, 2]]
+    assert {tuple(where) for where in to_logits.isnan().any(-1).nonzero().tolist()} <= {(1, 5, 2)}
+
+
+def test_halves_learn_to_aim(backend: str) -> None:
+    given = [values(PYRAMID, 32), torch.rand(B, Q, len(PYRAMID), 2), torch.randn(B, Q, M, len(PYRAMID), P, 2),
+             torch.randn(B, Q, M, len(PYRAMID) * P)]
+    halves = [each.bfloat16() if i != 1 else each for i, each in enumerate(given)]  # as in mixed precision
+    exact = [each.double().requires_grad_() for each in halves]
+    ours = [each.requires_grad_() for each in halves]
+    came = torch.randn(B, Q, M * 32).bfloat16()
+    found = torch.autograd.grad(deformable_attend(ours[0], PYRAMID, *ours[1:]), ours, came)
+    for mine, given_as, theirs in zip(found, halves, torch.autograd.grad(aimed(exact, PYRAMID), exact, came.double()),
+                                      strict=True):
+        assert mine.dtype == given_as.dtype
+        close(mine, theirs, 2.0**-8)
 
 
 def test_what_is_not_contiguous_reads_the_same(backend: str) -> None:

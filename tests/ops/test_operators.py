@@ -19,7 +19,8 @@ SHAPES: Shapes = ((2, 3), (1, 1))
 
 def given(dtype: torch.dtype = torch.float32, learning: bool = True) -> dict[str, Tensor]:
     made = {"values": torch.randn(1, 7, 2, 8), "locations": torch.rand(1, 3, 2, 2, 2, 2),
-            "weights": torch.rand(1, 3, 2, 2, 2), "asked": torch.randn(1, 3, 2, 8)}
+            "weights": torch.rand(1, 3, 2, 2, 2), "asked": torch.randn(1, 3, 2, 8),
+            "reference": torch.rand(1, 3, 2, 2), "logits": torch.randn(1, 3, 2, 4)}
     return {name: each.to(dtype).requires_grad_(learning) for name, each in made.items()}
 
 
@@ -39,18 +40,30 @@ def test_the_operators_pass_pytorchs_own_checks() -> None:
     x, shapes = given(), operators.flat(SHAPES)
     torch.library.opcheck(operators.sample, (x["values"], shapes, x["locations"], x["weights"]))
     torch.library.opcheck(operators.match, (x["values"], shapes, x["locations"], x["asked"]))
+    torch.library.opcheck(operators.attend, (x["values"], shapes, x["locations"], x["reference"], x["logits"]))
     x = given(learning=False)
     torch.library.opcheck(operators.sample_backward, (torch.randn(1, 3, 16), x["values"], shapes, x["locations"],
                                                       x["weights"]))
+    torch.library.opcheck(operators.attend_backward, (torch.randn(1, 3, 16), x["values"], shapes, x["locations"],
+                                                      x["reference"], x["logits"]))
     torch.library.opcheck(operators.splat, (shapes, x["locations"], x["weights"]))
-    torch.library.opcheck(operators.attend, (x["values"], shapes, x["locations"], torch.rand(1, 3, 2, 2),
-                                             torch.randn(1, 3, 2, 4)))
 
 
 def test_gradients_are_those_of_the_formula(backend: str) -> None:
     x = given(torch.float64)
     assert torch.autograd.gradcheck(sampled, (x["values"], x["locations"], x["weights"]))
     assert torch.autograd.gradcheck(matched, (x["asked"], x["values"], x["locations"]))
+    for reference in (x["reference"], x["reference"].repeat(1, 1, 1, 2)):  # points and boxes
+        for offsets in (x["locations"], x["locations"][:, :, :, :1]):      # of each level, and of one for all
+            assert torch.autograd.gradcheck(attended, (x["values"], reference, offsets, x["logits"]))
+
+
+def test_a_gradient_of_gradients_is_refused() -> None:
+    x = given()
+    read = attended(x["values"], x["reference"], x["locations"], x["logits"])
+    to_values, = torch.autograd.grad(read.square().sum(), x["values"], create_graph=True)
+    with pytest.raises(RuntimeError, match="deformable_attend_backward"):
+        to_values.sum().backward()
 
 
 CALLS: list[tuple[Callable[..., Tensor], Callable[[], tuple[Tensor, ...]], Any]] = [

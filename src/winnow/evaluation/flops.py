@@ -73,6 +73,11 @@ def _sampled(factor: int) -> Rule:
     return lambda _out, values, _shapes, locations, *_: factor * values.shape[-1] * locations.numel() // 2
 
 
+def _attended(factor: int) -> Rule:
+    """So much for each element that is read, at as many places as there are logits."""
+    return lambda _out, values, _shapes, _offsets, _reference, logits: factor * values.shape[-1] * logits.numel()
+
+
 aten, ours = torch.ops.aten, torch.ops.winnow
 PRODUCTS: Rules = {
     aten.convolution: _convolution, aten.mm: _product, aten.bmm: _product, aten.addmm: _product_and_sum,
@@ -82,7 +87,7 @@ UNSEEN: Rules = PRODUCTS | {
     aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.upsample_nearest2d: _outputs(1),
 }
 SPARSE_DETR: Rules = UNSEEN | {
-    aten.grid_sampler_2d: _outputs(4), ours.deformable_sample: _sampled(4), ours.deformable_attend: _sampled(4),
+    aten.grid_sampler_2d: _outputs(4), ours.deformable_sample: _sampled(4), ours.deformable_attend: _attended(4),
     ours.deformable_match: _sampled(5),
 }
 DETR: Rules = PRODUCTS | {

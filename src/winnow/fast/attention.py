@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
+from ..attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
 from ..ops import deformable_attend, deformable_match, deformable_sample, locate, share
 from ..structures import Pyramid, Samples, Tokens
 from .places import PlacedPyramid
@@ -136,7 +136,7 @@ class QuickKeyAware(nn.Module):
         return self.read(query, reference, self.project(memory)), None
 
 
-class QuickDense(nn.Module):
+class QuickDense(Attention):
     """Attention to every token; without padding there is no mask."""
 
     def __init__(self, plain: DenseAttention, precision: torch.dtype):

@@ -12,6 +12,7 @@ bilinear between token centres. On this every backend agrees:
 - A place that is not a number gives no number: NaN is handed on, so that whoever made it is found.
 - The result has the type of the values; the arithmetic is float32 at least.
 - Nothing needs to be contiguous.
+- Gradients have no gradients of their own: asking for those is an error.
 
 Who answers is told in `choice.py`: `use("plain")` for a while, the environment variable WINNOW_OPS for good, and by
 default the fastest backend that can. To torch.compile, autograd, torch.export and FLOP counters each operator is one
@@ -21,7 +22,6 @@ shows the grid sampling that it is made of: that is what exporters to other form
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor
 
 from ..structures import Samples, Shapes
@@ -60,13 +60,11 @@ def deformable_attend(values: Tensor, shapes: Shapes, reference: Tensor, offsets
     """What `deformable_sample` reads at `locate(reference, offsets, shapes)`, weighed by `share(logits)`.
 
     values (B, T, M, D), reference (B, Q, L, 2 | 4) in [0, 1] of each padded level, offsets (B, Q, M, L, P, 2) and
-    logits (B, Q, M, L * P) -> (B, Q, M * D). Places and weights need not be kept, unless a gradient is wanted.
+    logits (B, Q, M, L * P) -> (B, Q, M * D). Places and weights are not kept for the way back, but found again there.
     """
-    given = (values, reference, offsets, logits)
-    if wanted() == "plain" or (torch.is_grad_enabled() and any(each.requires_grad for each in given)):
-        places = locate(reference, offsets, shapes)
-        return deformable_sample(values, shapes, Samples(places, share(logits, len(shapes))))
     _check(values, shapes)
+    if wanted() == "plain":
+        return plain.attend(values, shapes, offsets, reference, logits)
     return operators.attend(values, operators.flat(shapes), offsets, reference, logits)
 
 

@@ -16,9 +16,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Shapes
-from .plain import locate, match, sample_backward, share, splat
+from .plain import attend_backward, locate, match, sample_backward, share, splat
 
-__all__ = ["attend", "match", "sample", "sample_backward", "serves", "splat"]
+__all__ = ["attend", "attend_backward", "match", "sample", "sample_backward", "serves", "splat"]
 
 QUERIES = 4096  # at a time; more do not fit the cache, and fewer are not worth a call
 

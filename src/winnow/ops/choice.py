@@ -47,6 +47,10 @@ class Backend(Protocol):
                         weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Gradients of values, locations and weights."""
 
+    def attend_backward(self, gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
+                        logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """Gradients of values, offsets, reference and logits."""
+
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "torch": bags, "triton": gpu, "plain": plain}  # fastest first
 _wanted = os.environ.get("WINNOW_OPS", "auto")

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ..structures import Shapes
 from . import library
+from .plain import share
 
 FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # what kernels write, whatever torch makes by default
 MOST = 1024  # places of one query's head; a kernel keeps those of a few heads on its stack
@@ -34,7 +35,7 @@ class _Call(ctypes.Structure):
                 ("shapes", ctypes.POINTER(ctypes.c_int64)),
                 *((name, _Rows) for name in ("values", "places", "weights", "reference")), ("sides", ctypes.c_int64),
                 *((name, _Rows) for name in ("rows", "out")), ("nothing", ctypes.c_void_p),
-                *((name, _Rows) for name in ("to_values", "to_places", "to_weights")),
+                *((name, _Rows) for name in ("to_values", "to_places", "to_weights", "to_reference")),
                 ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
 
 
@@ -82,6 +83,19 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
          rows=gradient.unflatten(-1, values.shape[2:]).to(values.dtype), to_values=to_values, to_places=to_places,
          to_weights=to_weights)
     return to_values.to(values.dtype), to_places.to(locations.dtype), to_weights.to(weights.dtype)
+
+
+def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
+                    logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of values, offsets, reference and logits; sums are kept in float32."""
+    places, weights = offsets.expand(-1, -1, -1, len(shapes), -1, -1), share(logits, len(shapes))
+    to_values, to_reference = torch.zeros(values.shape, **FLOATS), torch.empty(reference[:, :, None].shape, **FLOATS)
+    to_places, to_weights = torch.empty(places.shape, **FLOATS), torch.empty(weights.shape, **FLOATS)
+    _run("attend_backward", shapes, values=values, places=places, weights=weights, reference=reference[:, :, None],
+         rows=gradient.unflatten(-1, values.shape[2:]).to(values.dtype), to_values=to_values, to_places=to_places,
+         to_weights=to_weights, to_reference=to_reference)
+    return (to_values.to(values.dtype), to_places.sum_to_size(offsets.shape).to(offsets.dtype),
+            to_reference.squeeze(2).to(reference.dtype), to_weights.flatten(-2).to(logits.dtype))
 
 
 def _made(values: Tensor, *shape: int) -> Tensor:

@@ -22,8 +22,9 @@ import torch
 from torch import Tensor
 
 from ..structures import Shapes
+from .plain import locate, share, trace_back
 
-__all__ = ["attend", "match", "missing", "sample", "sample_backward", "serves", "splat"]
+__all__ = ["attend", "attend_backward", "match", "missing", "sample", "sample_backward", "serves", "splat"]
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -102,6 +103,14 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
          [gradient.unflatten(-1, values.shape[2:]), values, locations, weights], **_width(values),
          tokens=values.shape[1])
     return to_values.to(values.dtype), to_places, to_weights
+
+
+def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
+                    logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of values, offsets, reference and logits; places and weights are found again."""
+    places, weights = locate(reference, offsets, shapes), share(logits, len(shapes))
+    to_values, to_places, to_weights = sample_backward(gradient, values, shapes, places, weights)
+    return to_values, *trace_back(to_places, to_weights, shapes, offsets, reference, logits)
 
 
 def _run(name: str, shapes: Shapes, places: Tensor, results: list[Tensor], given: list[Tensor],

@@ -48,8 +48,17 @@ def match(keys: Tensor, shapes: Sequence[int], locations: Tensor, asked: Tensor)
 
 @torch.library.custom_op("winnow::deformable_attend", mutates_args=())
 def attend(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
-    """See `ops.deformable_attend`; it has no gradient, which that function takes of its parts instead."""
+    """See `ops.deformable_attend`."""
     return choose(values).attend(values, _pairs(shapes), offsets, reference, logits).contiguous()
+
+
+@torch.library.custom_op("winnow::deformable_attend_backward", mutates_args=())
+def attend_backward(gradient: Tensor, values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor,
+                    logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of values, offsets, reference and logits of `attend`."""
+    found = choose(values).attend_backward(gradient, values, _pairs(shapes), offsets, reference, logits)
+    to_values, to_offsets, to_reference, to_logits = (each.contiguous() for each in found)
+    return to_values, to_offsets, to_reference, to_logits
 
 
 @torch.library.custom_op("winnow::deformable_splat", mutates_args=())
@@ -79,14 +88,21 @@ def _(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor,
     return values.new_empty(values.shape[0], offsets.shape[1], values.shape[2] * values.shape[3])
 
 
+@attend_backward.register_fake
+def _(gradient: Tensor, values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor,
+      logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    return (values.new_empty(values.shape), offsets.new_empty(offsets.shape), reference.new_empty(reference.shape),
+            logits.new_empty(logits.shape))
+
+
 @splat.register_fake
 def _(shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     return weights.new_empty(weights.shape[0], sum(h * w for h, w in _pairs(shapes)), dtype=torch.float32)
 
 
 def _remember(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-    read, ctx.shapes, locations, rest = inputs
-    ctx.save_for_backward(read, locations, rest)
+    read, ctx.shapes, *rest = inputs
+    ctx.save_for_backward(read, *rest)
 
 
 def _of_sample(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, Tensor]:
@@ -103,5 +119,12 @@ def _of_match(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, Tensor]
     return to_keys, None, to_locations, to_asked
 
 
+def _of_attend(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, Tensor, Tensor, Tensor]:
+    values, offsets, reference, logits = ctx.saved_tensors
+    to_values, *to_aim = attend_backward(gradient, values, ctx.shapes, offsets, reference, logits)
+    return to_values, None, *to_aim
+
+
 sample.register_autograd(_of_sample, setup_context=_remember)
 match.register_autograd(_of_match, setup_context=_remember)
+attend.register_autograd(_of_attend, setup_context=_remember)

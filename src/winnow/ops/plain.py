@@ -22,15 +22,36 @@ def locate(reference: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     Offsets count in tokens around a point, and in halves of the box's side around a box: a step of P reaches it
     (Zhu et al., 2021, A.4). One level of offsets may stand for all.
     """
-    place = reference[:, :, None, :, None]  # (B, Q, 1, L, 1, 2 | 4)
-    if reference.shape[-1] == 4:
-        return place[..., :2] + offsets / offsets.shape[-2] * place[..., 2:] * 0.5
-    return place + offsets / offsets.new_tensor([(w, h) for h, w in shapes])[:, None]
+    start = reference[:, :, None, :, None, :2].repeat(1, 1, 1, 1, offsets.shape[-2], 1)  # rows of two would be slow
+    return start + offsets * _step(reference, offsets, shapes)
 
 
 def share(logits: Tensor, levels: int) -> Tensor:
     """Logits (B, Q, M, L * P) -> weights (B, Q, M, L, P) of all a head's places together."""
-    return logits.softmax(-1).unflatten(-1, (levels, -1))
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return logits.softmax(-1, dtype=dtype).unflatten(-1, (levels, -1))
+
+
+def trace_back(to_locations: Tensor, to_weights: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
+               logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Gradients of offsets, reference and logits, given those of what `locate` and `share` made of them."""
+    weights = share(logits, len(shapes))
+    to_logits = weights * (to_weights - (weights * to_weights).sum((-2, -1), keepdim=True))
+    to_offsets = to_locations * _step(reference, offsets, shapes)
+    to_reference = to_locations.sum((2, 4))
+    if reference.shape[-1] == 4:
+        reached = (to_locations * offsets).sum((2, 4)) * (0.5 / offsets.shape[-2])
+        to_reference = torch.cat([to_reference, reached], -1)
+    return (to_offsets.sum_to_size(offsets.shape).to(offsets.dtype), to_reference.to(reference.dtype),
+            to_logits.flatten(-2).to(logits.dtype))
+
+
+def _step(reference: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
+    """How far an offset of 1 leads, in [0, 1] of each level: (L, P, 2) for points, (B, Q, 1, L, P, 2) for boxes."""
+    points = offsets.shape[-2]
+    if reference.shape[-1] == 4:
+        return reference[:, :, None, :, None, 2:].repeat(1, 1, 1, 1, points, 1) * (0.5 / points)
+    return reference.new_tensor([(1 / max(w, 1), 1 / max(h, 1)) for h, w in shapes])[:, None].repeat(1, points, 1)
 
 
 def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
@@ -98,6 +119,14 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
     return (torch.cat(to_values, -1).unflatten(0, (batch, heads)).permute(0, 3, 1, 2).to(values.dtype),
             torch.stack(to_locations, 2).unflatten(0, (batch, heads)).transpose(1, 2),
             torch.stack(to_weights, 2).unflatten(0, (batch, heads)).transpose(1, 2))
+
+
+def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
+                    logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of values, offsets, reference and logits, given that (B, Q, M * D) of what `attend` returned."""
+    places, weights = locate(reference, offsets, shapes), share(logits, len(shapes))
+    to_values, to_places, to_weights = sample_backward(gradient, values, shapes, places, weights)
+    return to_values, *trace_back(to_places, to_weights, shapes, offsets, reference, logits)
 
 
 def _points(values: Tensor, shapes: Shapes, locations: Tensor) -> Iterator[Tensor]:

@@ -10,7 +10,7 @@ typedef struct {
     int64_t images, queries, heads, channels, levels, points;
     const int64_t *shapes; /* (L, 2) height and width */
     Rows values;           /* (B, T, M) rows of D */
-    Rows places;           /* (B, Q, M) rows of (L, P, 2): locations in [0, 1], or offsets in `attend` */
+    Rows places;           /* (B, Q, M) rows of (L, P, 2): locations in [0, 1]; of `attend`, offsets */
     Rows weights;          /* (B, Q, M) rows of (L, P): weights, or logits in `attend` */
     Rows reference;        /* (B, Q, 1) rows of (L, sides) */
     int64_t sides;         /* 2 points, 4 boxes */
@@ -20,6 +20,7 @@ typedef struct {
     Rows to_values;        /* (B, T, M) rows of D, float32 and zero */
     Rows to_places;        /* like places and weights */
     Rows to_weights;
+    Rows to_reference;     /* (B, Q, 1) rows of (L, sides), float32 */
     Team *team;            /* none: this thread does all */
     int64_t threads;
 } Call;

@@ -72,20 +72,46 @@ INLINE void read_weights(Spots *spots, int64_t to, const char *weights, int64_t 
     for (int64_t i = 0; i < n; i++) spots->weight[to + i] = get(weights, first + i, half);
 }
 
-/* Around this reference, places count in tokens (a point) or in halves of its sides, shared by the points (a box). */
-INLINE void refer(const Call *call, Spots *spots, const char *reference) {
+/* Where a query's head looks, and how much each place counts: its places from `first` on become spots from `to` on. */
+INLINE void read_some(const Call *call, Spots *spots, int64_t to, int64_t b, int64_t q, int64_t m, int64_t first,
+                      int64_t n) {
+    const char *places = row(&call->places, b, q, m), *weights = row(&call->weights, b, q, m);
+    if (call->places.half) read_places(spots, to, places, first, n, 1);
+    else read_places(spots, to, places, first, n, 0);
+    if (call->weights.half) read_weights(spots, to, weights, first, n, 1);
+    else read_weights(spots, to, weights, first, n, 0);
+}
+
+INLINE void read_spots(const Call *call, Spots *spots, int64_t b, int64_t q, int64_t m) {
+    read_some(call, spots, 0, b, q, m, 0, spots->n);
+}
+
+/* Of one head on one level, of so many queries from `start` on. */
+INLINE void read_block(const Call *call, Spots *spots, int64_t b, int64_t start, int64_t many, int64_t m, int64_t first) {
+    for (int64_t j = 0; j < many; j++)
+        read_some(call, spots, j * call->points, b, start + j, m, first, call->points);
+}
+
+/* On one level around this reference, places count in tokens (a point) or in halves of its sides, shared by the points
+   (a box). */
+INLINE void refer_level(const Call *call, int64_t level, Spots *spots, int64_t from, const char *reference) {
+    int64_t at = level * call->sides;
     int half = (int)call->reference.half;
-    for (int64_t l = 0; l < call->levels; l++)
-        for (int64_t i = l * call->points; i < (l + 1) * call->points; i++) {
-            int64_t at = l * call->sides;
-            spots->origin_x[i] = get(reference, at, half);
-            spots->origin_y[i] = get(reference, at + 1, half);
-            spots->step_x[i] = spots->step_y[i] = 1;
-            if (call->sides == 4) {
-                spots->step_x[i] = get(reference, at + 2, half) * spots->width[i] * 0.5f / call->points;
-                spots->step_y[i] = get(reference, at + 3, half) * spots->height[i] * 0.5f / call->points;
-            }
-        }
+    float x = get(reference, at, half), y = get(reference, at + 1, half), step_x = 1, step_y = 1;
+    if (call->sides == 4) {
+        step_x = get(reference, at + 2, half) * spots->width[from] * 0.5f / call->points;
+        step_y = get(reference, at + 3, half) * spots->height[from] * 0.5f / call->points;
+    }
+    for (int64_t i = from; i < from + call->points; i++) {
+        spots->origin_x[i] = x;
+        spots->origin_y[i] = y;
+        spots->step_x[i] = step_x;
+        spots->step_y[i] = step_y;
+    }
+}
+
+INLINE void refer(const Call *call, Spots *spots, const char *reference) {
+    for (int64_t l = 0; l < call->levels; l++) refer_level(call, l, spots, l * call->points, reference);
 }
 
 /* Logits to weights. */
@@ -110,7 +136,8 @@ INLINE void aim(Spots *spots) {
         Lanes step_x = *(Anywhere *)(spots->step_x + i), step_y = *(Anywhere *)(spots->step_y + i);
         Lanes given_x = *(Anywhere *)(spots->x + i), given_y = *(Anywhere *)(spots->y + i);
         Lanes x = (origin_x * width - 0.5f) + step_x * given_x, y = (origin_y * height - 0.5f) + step_y * given_y;
-        Lanes weight = either((x == x) & (y == y), *(Anywhere *)(spots->weight + i), all(NAN));
+        Ints number = (x == x) & (y == y);
+        Lanes weight = either(number, *(Anywhere *)(spots->weight + i), all(NAN));
         x = at_most(at_least(x, all(-2)), width + 1);
         y = at_most(at_least(y, all(-2)), height + 1);
         Ints column = __builtin_convertvector(x, Ints), line = __builtin_convertvector(y, Ints);
@@ -128,8 +155,8 @@ INLINE void aim(Spots *spots) {
         below = at_most(at_least(below, all(0)), all(1));
         Lanes lower = weight * below, upper = weight - lower;
         Lanes lower_right = lower * right, upper_right = upper * right;
-        *(Anywhere *)(spots->right + i) = right;
-        *(Anywhere *)(spots->below + i) = below;
+        *(Anywhere *)(spots->right + i) = either(number, right, all(NAN));
+        *(Anywhere *)(spots->below + i) = either(number, below, all(NAN));
         *(Anywhere *)(spots->corners.count[0] + i) = upper - upper_right;
         *(Anywhere *)(spots->corners.count[1] + i) = upper_right;
         *(Anywhere *)(spots->corners.count[2] + i) = lower - lower_right;
