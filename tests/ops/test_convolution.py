@@ -11,7 +11,7 @@ from torch import Tensor
 
 from winnow import ops
 from winnow.ops import convolution, library, winograd
-from winnow.ops.convolution import STEPWISE, Geometry
+from winnow.ops.convolution import STEPWISE, STRIDING, Geometry
 
 compiled = pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
 BOTH = (True, True)
@@ -96,6 +96,19 @@ def test_halves_are_rounded_only_at_the_end(quick: list[str]) -> None:
         torch.testing.assert_close(mine.double(), theirs, rtol=2 ** -8, atol=1e-3)
 
 
+@compiled
+@pytest.mark.parametrize("size", [(16, 16), (13, 30), (33, 17)])
+def test_striding_only_the_gradient_of_weights_goes_winograds_way(size: tuple[int, int], quick: list[str]) -> None:
+    maps, weight, bias = torch.randn(2, 32, *size), torch.randn(64, 32, 3, 3), torch.randn(64)
+    with ops.use("auto"):
+        result = convolution.forward(maps, weight, bias, STRIDING)
+        gradient = torch.randn_like(result)
+        found = [result, *convolution.backward(gradient, maps, weight, STRIDING, BOTH)]
+    for mine, theirs in zip(found, exact(maps, weight, bias, STRIDING, gradient), strict=True):
+        assert_near(mine, theirs, 2e-5)
+    assert quick == ["weight_gradient"]
+
+
 @pytest.mark.parametrize("wanted", [(True, False), (False, True), (False, False)])
 def test_only_what_is_wanted_is_computed(wanted: tuple[bool, bool]) -> None:
     maps, weight = torch.randn(2, 32, 16, 16), torch.randn(32, 32, 3, 3)
@@ -104,7 +117,7 @@ def test_only_what_is_wanted_is_computed(wanted: tuple[bool, bool]) -> None:
 
 
 @pytest.mark.parametrize(("geometry", "channels", "filters", "size"), [
-    (Geometry((2, 2), (1, 1), (1, 1), 1), 32, 32, (3, 3)),
+    (Geometry((2, 2), (0, 0), (1, 1), 1), 32, 32, (3, 3)),
     (Geometry((1, 1), (2, 2), (2, 2), 1), 32, 32, (3, 3)),   # DC5
     (Geometry((1, 1), (1, 1), (1, 1), 2), 32, 32, (3, 3)),
     (Geometry((1, 1), (1, 1), (1, 1), 1), 32, 36, (3, 3)),   # filters that fill no panel

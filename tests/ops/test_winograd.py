@@ -29,10 +29,10 @@ def convolved(maps: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bo
     return winograd.convolve(maps, winograd.prepared(weight), bias, relu=relu)
 
 
-def weight_gradient(maps: Tensor, gradient: Tensor) -> Tensor:
+def weight_gradient(maps: Tensor, gradient: Tensor, stride: int = 1) -> Tensor:
     """By PyTorch, in float64."""
     return torch.nn.grad.conv2d_weight(maps.double(), (gradient.shape[1], maps.shape[1], 3, 3), gradient.double(),
-                                       padding=1)
+                                       stride, padding=1)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (7, 5), (8, 12), (13, 30), (33, 18)])
@@ -91,10 +91,13 @@ def test_weights_that_are_used_once_may_lie_as_they_like(lying: Callable[[Tensor
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (4, 4), (7, 5), (13, 30), (61, 70)])
 @pytest.mark.parametrize(("channels", "filters"), [(16, 32), (48, 96)])
-def test_gradients_of_weights_are_what_float64_gives(size: tuple[int, int], channels: int, filters: int) -> None:
-    maps, gradient = torch.randn(2, channels, *size), torch.randn(2, filters, *size)
-    wanted = weight_gradient(maps, gradient)
-    torch.testing.assert_close(winograd.weight_gradient(gradient, maps).double(), wanted, rtol=0,
+@pytest.mark.parametrize("stride", [1, 2])
+def test_gradients_of_weights_are_what_float64_gives(size: tuple[int, int], channels: int, filters: int,
+                                                     stride: int) -> None:
+    maps = torch.randn(2, channels, *size)
+    gradient = torch.randn(2, filters, *(-(-side // stride) for side in size))
+    wanted = weight_gradient(maps, gradient, stride)
+    torch.testing.assert_close(winograd.weight_gradient(gradient, maps, stride).double(), wanted, rtol=0,
                                atol=1e-5 * wanted.abs().max().item())
 
 
@@ -110,6 +113,8 @@ def test_gradients_of_other_maps_are_refused() -> None:
                      torch.randn(1, 33, 8, 8)):
         with pytest.raises(ValueError, match="does not fit maps"):
             winograd.weight_gradient(gradient, torch.randn(1, 16, 8, 8))
+    with pytest.raises(ValueError, match="does not fit maps"):
+        winograd.weight_gradient(torch.randn(1, 32, 3, 3), torch.randn(1, 16, 9, 9), 3)
 
 
 @pytest.mark.parametrize("at_once", [1, 5000])

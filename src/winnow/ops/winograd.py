@@ -42,7 +42,7 @@ class _Preparation(ctypes.Structure):
 class _WeightCall(ctypes.Structure):
     """What the kernel is told that finds the gradient of weights, as csrc/winograd_weights.c knows it."""
 
-    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters")),
+    _fields_ = (*((name, ctypes.c_int64) for name in ("images", "height", "width", "channels", "filters", "stride")),
                 *((name, ctypes.c_void_p) for name in ("maps", "gradient", "entered", "came", "out", "team")),
                 *((name, ctypes.c_int64) for name in ("half", "threads")))
 
@@ -113,20 +113,22 @@ def convolve_once(maps: Tensor, weight: Tensor, bias: Tensor | None = None, *, t
     return out
 
 
-def weight_gradient(gradient: Tensor, maps: Tensor) -> Tensor:
-    """The gradient (K, C, 3, 3) of weights whose convolution with maps (B, C, H, W) had a gradient (B, K, H, W)."""
+def weight_gradient(gradient: Tensor, maps: Tensor, stride: int = 1) -> Tensor:
+    """The gradient (K, C, 3, 3) of weights whose convolution with maps (B, C, H, W), of stride 1 or 2, had a gradient
+    (B, K, H / stride, W / stride).
+    """
     maps, gradient = (each.contiguous(memory_format=torch.channels_last) for each in (maps, gradient))
     images, channels, height, width = maps.shape
     filters = gradient.shape[1]
-    if (gradient.shape != (images, filters, height, width) or gradient.dtype != maps.dtype
-            or not _fill(filters, channels)):
-        raise ValueError(f"a gradient {tuple(gradient.shape)} does not fit maps {tuple(maps.shape)} or fill no "
-                         f"vectors")
+    if (stride not in (1, 2) or gradient.shape != (images, filters, -(-height // stride), -(-width // stride))
+            or gradient.dtype != maps.dtype or not _fill(filters, channels)):
+        raise ValueError(f"a gradient {tuple(gradient.shape)} does not fit maps {tuple(maps.shape)}, stride {stride}, "
+                         f"or they fill no vectors")
     size = ctypes.c_int64()
     library.kernel("winograd_weights_room")(ctypes.byref(size))
     room = [torch.empty(each * size.value, **FLOATS) for each in (channels, filters)]
     found = torch.zeros(filters, channels, 3, 3, **FLOATS)
-    call = _WeightCall(images, height, width, channels, filters,
+    call = _WeightCall(images, height, width, channels, filters, stride,
                      *(each.data_ptr() for each in (maps, gradient, *room, found)), library.team(),
                      maps.dtype == torch.bfloat16, torch.get_num_threads())
     library.kernel("winograd_weights")(ctypes.byref(call))

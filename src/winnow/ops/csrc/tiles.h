@@ -24,10 +24,10 @@ INLINE Tile tile_at(const Size *size, int64_t i) {
     return (Tile){i / (across * down), i / across % down * 4, i % across * 4};
 }
 
-/* Channels from c on of the pixels of a tile with so many more around it: side x side numbers, zeros beyond the map. */
-INLINE void take(Lanes *x, const char *maps, const Size *size, Tile tile, int64_t around, int64_t channels, int64_t c,
-                 int half) {
-    int64_t side = 4 + 2 * around, top = tile.top - around, left = tile.left - around;
+/* Channels from c on of side x side pixels, from so many before the tile's first one on; zeros beyond the map. */
+INLINE void take(Lanes *x, int side, int before, const char *maps, const Size *size, Tile tile, int64_t channels,
+                 int64_t c, int half) {
+    int64_t top = tile.top - before, left = tile.left - before;
     int64_t map = tile.image * size->height * size->width;
     int inside = top >= 0 && left >= 0 && top + side <= size->height && left + side <= size->width;
     for (int64_t row = 0; row < side; row++)
@@ -85,6 +85,16 @@ INLINE void evaluate_four(const Lanes *x, int step, Lanes *to, int to_step) {
     to[3 * to_step] = wide + wide_odd;
     to[4 * to_step] = wide - wide_odd;
     to[5 * to_step] = d;
+}
+
+/* The same of two coefficients, of which others were left out between them and behind: at 1 and -1 values are alike, so
+   are they at 2 and -2, and there is none at infinity. */
+INLINE void evaluate_two(const Lanes *x, int step, Lanes *to, int to_step) {
+    Lanes a = x[0], b = x[step];
+    to[0] = a;
+    to[to_step] = to[2 * to_step] = a + b;
+    to[3 * to_step] = to[4 * to_step] = a + 4 * b;
+    to[5 * to_step] = (Lanes){0};
 }
 
 /* What evaluate_taps turned round does: six numbers become three. */

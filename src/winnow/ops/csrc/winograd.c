@@ -45,7 +45,7 @@ INLINE void enter(const Call *call, float *entered, int64_t from, int64_t to, in
         Tile tile = tile_at(&call->size, i);
         for (int64_t c = 0; c < channels; c += LANES) {
             Lanes x[PLACES];
-            take(x, call->maps, &call->size, tile, 1, channels, c, half);
+            take(x, 6, 1, call->maps, &call->size, tile, channels, c, half);
             for (int row = 0; row < 6; row++) evaluate(x + 6 * row, 1);
             for (int column = 0; column < 6; column++) evaluate(x + column, 6);
             for (int place = 0; place < PLACES; place++)

@@ -9,6 +9,8 @@
 
    All this for so few tiles at once that they stay in a cache. The arithmetic is float32, also for bfloat16. */
 
+#include <string.h>
+
 #include "tiles.h"
 
 #include "work.h"
@@ -20,7 +22,8 @@
 typedef struct {
     Size size;
     int64_t channels, filters;
-    const char *maps, *gradient; /* (B, H, W, channels), (B, H, W, filters) */
+    int64_t stride;              /* 1, or 2: then a gradient is that of every other pixel, from the first one on */
+    const char *maps, *gradient; /* (B, H, W, channels), (B, H / stride, W / stride, filters) */
     float *entered;              /* (channels / LANES, PLACES, PITCH, LANES) */
     float *came;                 /* (filters / PANEL, PLACES, PITCH, PANEL) */
     float *out;                  /* (filters, channels, 9), zeros at first */
@@ -34,26 +37,42 @@ typedef struct {
     int64_t first, tiles; /* those that are worked on */
 } Piece;
 
+INLINE void enter_map(const Call *call, Tile tile, float *to, int half) {
+    for (int64_t c = 0; c < call->channels; c += LANES) {
+        Lanes x[PLACES];
+        take(x, 6, 1, call->maps, &call->size, tile, call->channels, c, half);
+        for (int row = 0; row < 6; row++) evaluate(x + 6 * row, 1);
+        for (int column = 0; column < 6; column++) evaluate(x + column, 6);
+        for (int place = 0; place < PLACES; place++)
+            *(Anywhere *)(to + (c / LANES * PLACES + place) * PITCH * LANES) = x[place];
+    }
+}
+
+INLINE void enter_gradient(const Call *call, Tile tile, float *to, int half) {
+    Size coarse = {call->size.images, (call->size.height + 1) / 2, (call->size.width + 1) / 2};
+    Tile few = {tile.image, tile.top / 2, tile.left / 2};
+    for (int64_t f = 0; f < call->filters; f += LANES) {
+        Lanes y[16], down[24], z[PLACES];
+        if (call->stride == 1) {
+            take(y, 4, 0, call->gradient, &call->size, tile, call->filters, f, half);
+            for (int column = 0; column < 4; column++) evaluate_four(y + column, 4, down + column, 4);
+            for (int row = 0; row < 6; row++) evaluate_four(down + 4 * row, 1, z + 6 * row, 1);
+        } else {
+            take(y, 2, 0, call->gradient, &coarse, few, call->filters, f, half);
+            for (int column = 0; column < 2; column++) evaluate_two(y + column, 2, down + column, 2);
+            for (int row = 0; row < 6; row++) evaluate_two(down + 2 * row, 1, z + 6 * row, 1);
+        }
+        for (int place = 0; place < PLACES; place++)
+            *(Anywhere *)(to + (f / PANEL * PLACES + place) * PITCH * PANEL + f % PANEL) = z[place];
+    }
+}
+
 INLINE void enter(const Piece *piece, int64_t from, int64_t to, int half) {
     const Call *call = piece->call;
     for (int64_t i = from; i < to; i++) {
         Tile tile = tile_at(&call->size, piece->first + i);
-        for (int64_t c = 0; c < call->channels; c += LANES) {
-            Lanes x[PLACES];
-            take(x, call->maps, &call->size, tile, 1, call->channels, c, half);
-            for (int row = 0; row < 6; row++) evaluate(x + 6 * row, 1);
-            for (int column = 0; column < 6; column++) evaluate(x + column, 6);
-            float *entered = call->entered + c * PLACES * PITCH + i * LANES;
-            for (int place = 0; place < PLACES; place++) *(Anywhere *)(entered + place * PITCH * LANES) = x[place];
-        }
-        for (int64_t f = 0; f < call->filters; f += LANES) {
-            Lanes y[16], down[24], z[PLACES];
-            take(y, call->gradient, &call->size, tile, 0, call->filters, f, half);
-            for (int column = 0; column < 4; column++) evaluate_four(y + column, 4, down + column, 4);
-            for (int row = 0; row < 6; row++) evaluate_four(down + 4 * row, 1, z + 6 * row, 1);
-            float *came = call->came + f / PANEL * PLACES * PITCH * PANEL + i * PANEL + f % PANEL;
-            for (int place = 0; place < PLACES; place++) *(Anywhere *)(came + place * PITCH * PANEL) = z[place];
-        }
+        enter_map(call, tile, call->entered + i * LANES, half);
+        enter_gradient(call, tile, call->came + i * PANEL, half);
     }
 }
 
@@ -109,6 +128,10 @@ static void weigh(const void *given, int64_t worker, int64_t from, int64_t to) {
         float sums[PLACES][LANES][PANEL];
         int64_t panel = i / blocks, block = i % blocks;
         for (int64_t place = 0; place < PLACES; place++) {
+            if (call->stride == 2 && (place / 6 == 5 || place % 6 == 5)) { /* zeros: see evaluate_two */
+                memset(sums[place], 0, sizeof sums[place]);
+                continue;
+            }
             const float *x = call->entered + (block * PLACES + place) * PITCH * LANES;
             const float *z = call->came + (panel * PLACES + place) * PITCH * PANEL;
             for (int c = 0; c < LANES; c += ROWS) gather_rows(x + c, z, piece->tiles, sums[place] + c);
