@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from .linear import Linear
 from .mlp import start_xavier
+from .multihead import MultiheadAttention
 from .ops import deformable_attend, deformable_match, deformable_sample, locate, share
 from .structures import Grid, Pyramid, Samples, Tokens
 
@@ -39,7 +40,7 @@ class DenseAttention(Attention):
 
     def __init__(self, width: int = 256, heads: int = 8, dropout: float = 0.1):
         super().__init__()
-        self.heads = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.heads = MultiheadAttention(width, heads, dropout)
         start_xavier(self.heads)
 
     def forward(self, query: Tensor, reference: Tensor | None, memory: Tokens) -> tuple[Tensor, None]:

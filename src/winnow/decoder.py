@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from .dropout import Dropout
 from .heads import Head
 from .mlp import FeedForward, start_xavier
+from .multihead import MultiheadAttention
 from .positions import BoxPositions
-from .recompute import recomputed
 from .structures import Prediction, Pyramid, Queries, Samples, Tokens
 
 
@@ -29,7 +29,7 @@ class DecoderLayer(nn.Module):
 
     def __init__(self, attention: nn.Module, width: int = 256, heads: int = 8, inner: int = 1024, dropout: float = 0.1):
         super().__init__()
-        self.converse = nn.MultiheadAttention(width, heads, dropout, batch_first=True)
+        self.converse = MultiheadAttention(width, heads, dropout)
         start_xavier(self.converse)
         self.attention = attention
         self.feedforward = FeedForward(width, inner, dropout)
@@ -40,7 +40,7 @@ class DecoderLayer(nn.Module):
                 hidden_from: Tensor | None) -> tuple[Tensor, Samples | None]:
         """Queries (B, Q, C) at reference (B, Q, 2 | 4) -> (B, Q, C) and where they looked, if they aimed."""
         who = hidden + position
-        heard, _ = recomputed(self.converse, who, who, hidden, attn_mask=hidden_from, need_weights=False)
+        heard, _ = self.converse(who, who, hidden, attn_mask=hidden_from, need_weights=False)
         hidden = self.norm1(hidden + self.dropout(heard))
         read, samples = self.attention(hidden + position, reference, memory)
         hidden = self.norm2(hidden + self.dropout(read))
@@ -55,7 +55,7 @@ class PreNormDecoderLayer(DecoderLayer):
         """As without it."""
         said = self.norm1(hidden)
         who = said + position
-        heard, _ = recomputed(self.converse, who, who, said, attn_mask=hidden_from, need_weights=False)
+        heard, _ = self.converse(who, who, said, attn_mask=hidden_from, need_weights=False)
         hidden = hidden + self.dropout(heard)
         read, samples = self.attention(self.norm2(hidden) + position, reference, memory)
         hidden = hidden + self.dropout(read)

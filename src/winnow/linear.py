@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import Any, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -23,10 +24,15 @@ class Linear(nn.Linear):
 
     def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
         """(..., in) -> (..., out), with a ReLU behind it if asked."""
-        if learns_by_onednn(x, self.weight):
-            return cast(Tensor, _Linear.apply(x, self.weight, self.bias, relu))
-        x = super().forward(x)
-        return x.relu() if relu else x
+        return linear(x, self.weight, self.bias, relu=relu)
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None, *, relu: bool = False) -> Tensor:
+    """x (..., in) by weight (out, in) plus bias (out) -> (..., out), with a ReLU behind it if asked."""
+    if learns_by_onednn(x, weight):
+        return cast(Tensor, _Linear.apply(x, weight, bias, relu))
+    x = F.linear(x, weight, bias)
+    return x.relu() if relu else x
 
 
 class _Linear(torch.autograd.Function):
