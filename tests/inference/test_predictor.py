@@ -15,6 +15,8 @@ from winnow.errors import DataError, UsageError
 from winnow.inference.predictor import Predictor, read
 from winnow.weights.checkpoints import save
 
+from .conftest import checkpoint_of
+
 
 @pytest.fixture
 def picture() -> Image.Image:
@@ -167,6 +169,18 @@ def test_predictions_come_from_the_form_that_only_predicts(sparse, sparse_checkp
     np.testing.assert_allclose(quick.detections.xyxy, whole.detections.xyxy, atol=0.01)
     rounded = Predictor(sparse_checkpoint, "cpu", "bf16")
     assert len(rounded.predict(picture, threshold=0)) == len(quick.detections)
+
+
+def test_other_weights_of_the_detector_are_those_that_predict(picture):
+    predictor = Predictor(checkpoint_of("sparse_detr", rho=0.2, queries=40), "cpu")
+    before, form = predictor.predict(picture, threshold=0), predictor.network
+    assert predictor.network is form
+    predictor.detector.load_state_dict({name: value * 1.1 if value.is_floating_point() else value
+                                        for name, value in predictor.detector.state_dict().items()})
+    quick, whole = predictor.predict(picture, threshold=0), predictor.run(picture, threshold=0, samples=True).detections
+    np.testing.assert_allclose(quick.confidence, whole.confidence, atol=1e-4)
+    assert not np.allclose(quick.confidence, before.confidence, atol=1e-3)
+    assert predictor.network is not form
 
 
 def test_a_precision_is_one_that_the_machine_and_the_model_have(fixed, sparse_checkpoint):

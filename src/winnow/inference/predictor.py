@@ -18,6 +18,7 @@ from ..data.categories import Category, named
 from ..data.images import as_displayed
 from ..data.transforms import prepare
 from ..errors import DataError, UsageError
+from ..fast.detector import Seal
 from ..interface import BaseDetector
 from ..structures import Batch, Boxes
 from .detections import as_detections
@@ -46,7 +47,6 @@ class Predictor:
 
     Attributes:
         detector: the network, in evaluation mode on its device, as it was trained.
-        network: the form of it that only predicts; see `BaseDetector.optimize`.
         categories: label i of the network is categories[i].
 
     """
@@ -55,11 +55,18 @@ class Predictor:
                  precision: str = "fp32"):
         self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         self.detector: BaseDetector = checkpoint.detector.to(self.device).eval()
-        self.network: BaseDetector = self.detector.optimize(precision)
         self.precision = precision
+        self._prepare()
         self.categories: tuple[Category, ...] = tuple(checkpoint.categories)
         self.size: int = checkpoint.run.get("size", 800)
         self.longest: int | None = checkpoint.run.get("longest", 1333)
+
+    @property
+    def network(self) -> BaseDetector:
+        """The form of the detector that only predicts, made anew where its weights were changed meanwhile."""
+        if self._seal.broken:
+            self._prepare()
+        return self._network
 
     @property
     def sparse(self) -> bool:
@@ -136,6 +143,11 @@ class Predictor:
             raise UsageError(f"rho is the share of tokens to keep, above 0 and at most 1, got {rho}")
         if not self.sparse:
             raise UsageError(f"rho={rho} was asked of a model that keeps every token; only sparse models take it")
+
+    def _prepare(self) -> None:
+        """Make the form that only predicts; see `BaseDetector.optimize`."""
+        self._network = self.detector.optimize(self.precision)
+        self._seal = Seal((*self.detector.parameters(), *self.detector.buffers()))
 
     def _each(self, sources: Sequence[Source], threshold: float, rho: float | None, batch_size: int,
               keep: int) -> Iterator[sv.Detections]:
