@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -32,7 +32,7 @@ class OnlyPredicts(BaseDetector):
         self.eval().requires_grad_(False)
         for part in self.modules():
             part.register_load_state_dict_pre_hook(_refuse)
-        self.seal = Seal(tuple(self.parameters()))
+        self.seal = Seal(self.parameters())
         return self
 
     def forward(self, batch: Batch, targets: Sequence[Target] | None = None, rho: float | None = None) -> Any:
@@ -87,11 +87,11 @@ class Lowered(nn.Module):
 class Seal:
     """Notices whether weights were written to. Copies notice what happens to theirs."""
 
-    def __init__(self, weights: tuple[Tensor, ...]):
-        self.weights = weights
+    def __init__(self, weights: Iterable[Tensor]):
+        self.weights = [each for each in weights if not each.is_inference()]  # for those torch does not count
         self.versions = self._versions()
 
-    def __reduce__(self) -> tuple[type[Seal], tuple[tuple[Tensor, ...]]]:
+    def __reduce__(self) -> tuple[type[Seal], tuple[list[Tensor]]]:
         return Seal, (self.weights,)
 
     @property
@@ -100,8 +100,8 @@ class Seal:
         return self.versions != self._versions()
 
     def _versions(self) -> list[int]:
-        """How often each was written to; torch does not count for tensors that are made in inference mode."""
-        return [0 if each.is_inference() else each._version for each in self.weights]
+        """How often each was written to."""
+        return [each._version for each in self.weights]
 
 
 def _refuse(*_: object) -> None:

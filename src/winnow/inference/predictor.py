@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
@@ -147,7 +148,7 @@ class Predictor:
     def _prepare(self) -> None:
         """Make the form that only predicts; see `BaseDetector.optimize`."""
         self._network = self.detector.optimize(self.precision)
-        self._seal = Seal((*self.detector.parameters(), *self.detector.buffers()))
+        self._seal = Seal(chain(self.detector.parameters(), self.detector.buffers()))
 
     def _each(self, sources: Sequence[Source], threshold: float, rho: float | None, batch_size: int,
               keep: int) -> Iterator[sv.Detections]:
