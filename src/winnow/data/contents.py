@@ -56,5 +56,5 @@ class SplitSource:
     def shown(self, name: str) -> Path:
         """Where a picture lies that a page is to show. DataError for one that lies outside of the data."""
         if self.is_outside(name):
-            raise DataError(f"{self.images / name} lies outside of the data; move it there")
+            raise DataError(f"{self.images / name} lies outside of the data; move it into the data set")
         return self.images / name
