@@ -54,6 +54,8 @@ def test_aiming_by_itself_agrees(sides: int, levels: int) -> None:
              torch.rand(B, Q, 2, sides), torch.randn(B, Q, M, 2 * P) * 5)
     exact = [x.double() if isinstance(x, Tensor) else x for x in given]
     close(gpu.attend(*given), plain.attend(*exact))
+    asked = torch.randn(B, Q, M, D)
+    close(gpu.ask(*given[:-1], given[0], asked), plain.ask(*exact[:-1], exact[0], asked.double()))
     came = torch.randn(B, Q, M * D)
     for mine, theirs in zip(gpu.attend_backward(came, *given), plain.attend_backward(came.double(), *exact),
                             strict=True):

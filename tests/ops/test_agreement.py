@@ -8,7 +8,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from winnow.ops import deformable_attend, deformable_match, deformable_sample, deformable_splat, locate, plain, share
+from winnow.ops import (
+    deformable_ask,
+    deformable_attend,
+    deformable_match,
+    deformable_sample,
+    deformable_splat,
+    locate,
+    plain,
+    share,
+)
 from winnow.structures import Samples, Shapes
 
 PYRAMID: Shapes = ((7, 9), (4, 5), (2, 3), (1, 1))
@@ -159,6 +168,35 @@ def test_an_offset_that_is_not_a_number_is_handed_on_both_ways_and_touches_nobod
     assert read.isnan().flatten(2).unflatten(2, (M, 32)).any(-1).nonzero().tolist() == [[1, 5, 2]]
     assert to_offsets.isnan().flatten(3).any(-1).nonzero().tolist() == [[1, 5, 2]]
     assert {tuple(where) for where in to_logits.isnan().any(-1).nonzero().tolist()} <= {(1, 5, 2)}
+
+
+@pytest.mark.parametrize("sides", [2, 4])
+@pytest.mark.parametrize("levels", [1, len(PYRAMID)])
+@pytest.mark.parametrize(("points", "dim"), [(1, 32), (4, 1), (4, 32), (5, 43)])
+def test_asking_what_is_found_agrees_with_its_parts(backend: str, sides: int, levels: int, points: int,
+                                                    dim: int) -> None:
+    read, keys, asked = values(PYRAMID, dim), values(PYRAMID, dim), torch.randn(B, Q, M, dim)
+    given = read, torch.rand(B, Q, len(PYRAMID), sides), torch.randn(B, Q, M, levels, points, 2) * 3
+    for other in (read, keys):
+        exact = plain.ask(read.double(), PYRAMID, given[2].double(), given[1].double(), other.double(), asked.double())
+        close(deformable_ask(read, PYRAMID, *given[1:], other, asked), exact)
+        halves = [each.bfloat16() for each in (read, other, asked)]
+        found = deformable_ask(halves[0], PYRAMID, *given[1:], *halves[1:])
+        assert found.dtype == torch.bfloat16
+        close(found, exact, 0.05)  # answers decide as halves, too
+
+
+@pytest.mark.parametrize("shapes", [((0, 0), (2, 3)), ((2, 3), (0, 5), (1, 1)), ((1, 1),)])
+def test_asking_hands_on_what_is_not_a_number_and_nothing_from_far_outside(backend: str, shapes: Shapes) -> None:
+    read, asked, reference = values(shapes, 16), torch.randn(B, Q, M, 16), torch.rand(B, Q, len(shapes), 2)
+    offsets = torch.randn(B, Q, M, len(shapes), P, 2)
+    offsets[1, 5, 2, 0, 1, 0], offsets[0, 4, 1] = torch.nan, 1e20
+    found = deformable_ask(read, shapes, reference, offsets, read, asked).unflatten(2, (M, 16))
+    exact = plain.ask(*(each.double() if isinstance(each, Tensor) else each
+                        for each in (read, shapes, offsets, reference, read, asked))).unflatten(2, (M, 16))
+    assert found.isnan().any(-1).nonzero().tolist() == [[1, 5, 2]]
+    assert not found[0, 4, 1].any()
+    close(found.nan_to_num(), exact.nan_to_num())
 
 
 def test_halves_learn_to_aim(backend: str) -> None:

@@ -46,6 +46,8 @@ def test_the_operators_pass_pytorchs_own_checks() -> None:
                                                       x["weights"]))
     torch.library.opcheck(operators.attend_backward, (torch.randn(1, 3, 16), x["values"], shapes, x["locations"],
                                                       x["reference"], x["logits"]))
+    torch.library.opcheck(operators.ask, (x["values"], shapes, x["locations"], x["reference"], x["values"] + 1,
+                                          x["asked"]))
     torch.library.opcheck(operators.splat, (shapes, x["locations"], x["weights"]))
 
 
@@ -135,3 +137,12 @@ def test_kernels_refuse_tensors_that_do_not_fit_each_other(change: dict[str, tup
     given = {role: torch.zeros(size) for role, size in sizes.items()}
     with pytest.raises(ValueError, match=told):
         cpu.sample(given["values"], ((2, 3),), given["places"], given["weights"])
+
+
+@pytest.mark.parametrize("keys", [(1, 5, 2, 4), (1, 6, 2, 3), (1, 6, 1, 4)])
+def test_kernels_refuse_keys_that_do_not_fit_values(keys: tuple[int, ...]) -> None:
+    if library.missing():
+        pytest.skip(f"needs the CPU kernels: {library.missing()}")
+    with pytest.raises(ValueError, match="keys"):
+        cpu.ask(torch.zeros(1, 6, 2, 4), ((2, 3),), torch.zeros(1, 5, 2, 1, 2, 2), torch.zeros(1, 5, 1, 2),
+                torch.zeros(keys), torch.zeros(1, 5, 2, 4))

@@ -78,17 +78,23 @@ def _attended(factor: int) -> Rule:
     return lambda _out, values, _shapes, _offsets, _reference, logits: factor * values.shape[-1] * logits.numel()
 
 
+def _asked(factor: int) -> Rule:
+    """So much for each element that is read; one level of offsets may stand for all."""
+    return lambda _out, values, shapes, offsets, *_: \
+        factor * values.shape[-1] * offsets[:, :, :, 0, :, 0].numel() * (len(shapes) // 2)
+
+
 aten, ours = torch.ops.aten, torch.ops.winnow
 PRODUCTS: Rules = {
     aten.convolution: _convolution, aten.mm: _product, aten.bmm: _product, aten.addmm: _product_and_sum,
-    aten.baddbmm: _product_and_sum, ours.deformable_match: _sampled(1),
+    aten.baddbmm: _product_and_sum, ours.deformable_match: _sampled(1), ours.deformable_ask: _asked(1),
 }
 UNSEEN: Rules = PRODUCTS | {
     aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.upsample_nearest2d: _outputs(1),
 }
 SPARSE_DETR: Rules = UNSEEN | {
     aten.grid_sampler_2d: _outputs(4), ours.deformable_sample: _sampled(4), ours.deformable_attend: _attended(4),
-    ours.deformable_match: _sampled(5),
+    ours.deformable_match: _sampled(5), ours.deformable_ask: _asked(9),
 }
 DETR: Rules = PRODUCTS | {
     **dict.fromkeys((aten.add, aten.add_, aten.sub, aten.mul, aten.div, aten.relu, aten.relu_), _outputs(1)),

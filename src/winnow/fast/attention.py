@@ -11,8 +11,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
-from ..ops import deformable_attend, deformable_match, deformable_sample, locate, share
-from ..structures import Pyramid, Samples, Tokens
+from ..ops import deformable_ask, deformable_attend
+from ..structures import Pyramid, Tokens
 from .places import PlacedPyramid
 from .products import Conversation, Product
 
@@ -126,10 +126,8 @@ class QuickKeyAware(nn.Module):
         asked = self.ask(query).float()
         offsets = asked[..., :self.offsets].unflatten(-1, (self.heads, -1, self.points, 2))
         asked = asked[..., self.offsets:].unflatten(-1, (self.heads, -1)) / math.sqrt(keys.shape[-1])
-        places = locate(on_levels(reference, grid), offsets, grid.shapes)
-        answers = deformable_match(asked, keys, grid.shapes, places).float()
-        samples = Samples(places, share(answers.flatten(-2), self.levels))
-        return self.output(deformable_sample(projected.values, grid.shapes, samples))
+        reference = on_levels(reference, grid)
+        return self.output(deformable_ask(projected.values, grid.shapes, reference, offsets, keys, asked))
 
     def forward(self, query: Tensor, reference: Tensor, memory: PlacedPyramid) -> tuple[Tensor, None]:
         """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C)."""

@@ -3,6 +3,7 @@
     deformable_sample  values at given places, weighed and added up
     deformable_match   how well the keys at given places answer their query
     deformable_attend  sampling that aims by itself: offsets and logits in, for those who need not know where it looked
+    deformable_ask     sampling that aims by itself and weighs places by how well their keys answer, for predicting
     deformable_splat   how much each token is given by those who read it
 
 Shape letters are those of `structures.py`; D is the channels of one head. Places in [0, 1] span a level; reading is
@@ -29,8 +30,8 @@ from . import operators, plain
 from .choice import backend_of, use, wanted
 from .plain import locate, share
 
-__all__ = ["backend_of", "deformable_attend", "deformable_match", "deformable_sample", "deformable_splat", "locate",
-           "share", "use"]
+__all__ = ["backend_of", "deformable_ask", "deformable_attend", "deformable_match", "deformable_sample",
+           "deformable_splat", "locate", "share", "use"]
 
 
 def deformable_sample(values: Tensor, shapes: Shapes, samples: Samples) -> Tensor:
@@ -66,6 +67,20 @@ def deformable_attend(values: Tensor, shapes: Shapes, reference: Tensor, offsets
     if wanted() == "plain":
         return plain.attend(values, shapes, offsets, reference, logits)
     return operators.attend(values, operators.flat(shapes), offsets, reference, logits)
+
+
+def deformable_ask(values: Tensor, shapes: Shapes, reference: Tensor, offsets: Tensor, keys: Tensor,
+                   asked: Tensor) -> Tensor:
+    """What `deformable_sample` reads at `locate(reference, offsets, shapes)`, weighed by a softmax of what
+    `deformable_match` is answered there: key-aware attention (Li et al., 2023, 4.3), for predicting.
+
+    values and keys (B, T, M, D), reference (B, Q, L, 2 | 4), offsets (B, Q, M, L | 1, P, 2) and asked (B, Q, M, D)
+    -> (B, Q, M * D). There is no gradient; for one, call the parts.
+    """
+    _check(values, shapes)
+    if wanted() == "plain":
+        return plain.ask(values, shapes, offsets, reference, keys, asked)
+    return operators.ask(values, operators.flat(shapes), offsets, reference, keys, asked)
 
 
 def deformable_splat(shapes: Shapes, samples: Samples) -> Tensor:

@@ -10,15 +10,17 @@ A place beyond its level reads the nearest token there is, times zero: it would 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Shapes
+from . import plain
 from .plain import attend_backward, locate, match, sample_backward, share, splat
 
-__all__ = ["attend", "attend_backward", "match", "sample", "sample_backward", "serves", "splat"]
+__all__ = ["ask", "attend", "attend_backward", "match", "sample", "sample_backward", "serves", "splat"]
 
 QUERIES = 4096  # at a time; more do not fit the cache, and fewer are not worth a call
 
@@ -49,6 +51,9 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
 def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
     """See `ops.deformable_attend`."""
     return sample(values, shapes, locate(reference, offsets, shapes), share(logits, len(shapes)))
+
+
+ask = partial(plain.ask, sample=sample)
 
 
 def _corners(locations: Tensor, weights: Tensor, shapes: Shapes) -> Iterator[tuple[Tensor, Tensor]]:

@@ -40,6 +40,10 @@ class Backend(Protocol):
     def attend(self, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
         """See `ops.deformable_attend`."""
 
+    def ask(self, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, keys: Tensor,
+            asked: Tensor) -> Tensor:
+        """See `ops.deformable_ask`."""
+
     def splat(self, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
         """See `ops.deformable_splat`."""
 

@@ -33,8 +33,8 @@ class _Call(ctypes.Structure):
 
     _fields_ = (*((name, ctypes.c_int64) for name in ("images", "queries", "heads", "channels", "levels", "points")),
                 ("shapes", ctypes.POINTER(ctypes.c_int64)),
-                *((name, _Rows) for name in ("values", "places", "weights", "reference")), ("sides", ctypes.c_int64),
-                *((name, _Rows) for name in ("rows", "out")), ("nothing", ctypes.c_void_p),
+                *((name, _Rows) for name in ("values", "keys", "places", "weights", "reference")),
+                ("sides", ctypes.c_int64), *((name, _Rows) for name in ("rows", "out")), ("nothing", ctypes.c_void_p),
                 *((name, _Rows) for name in ("to_values", "to_places", "to_weights", "to_reference")),
                 ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
 
@@ -57,6 +57,14 @@ def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, l
     out = _made(values, offsets.shape[1], *values.shape[2:])
     offsets = offsets.expand(-1, -1, -1, len(shapes), -1, -1)
     _run("attend", shapes, values=values, places=offsets, weights=logits, reference=reference[:, :, None], out=out)
+    return out.flatten(2).to(values.dtype)
+
+
+def ask(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, keys: Tensor, asked: Tensor) -> Tensor:
+    """See `ops.deformable_ask`."""
+    out = _made(values, offsets.shape[1], *values.shape[2:])
+    _run("ask", shapes, values=values, keys=keys, places=offsets.expand(-1, -1, -1, len(shapes), -1, -1),
+         reference=reference[:, :, None], rows=asked.to(keys.dtype), out=out)
     return out.flatten(2).to(values.dtype)
 
 
@@ -126,14 +134,16 @@ def _check(shapes: Shapes, tensors: Mapping[str, Tensor]) -> None:
                          f"{len(shapes)} levels")
     tokens = sum(h * w for h, w in shapes)
     asked = (images, queries, heads)
-    for role, first, row in (("values", (images, tokens, heads), None), ("weights", asked, rest[0] * rest[1]),
-                             ("rows", asked, None), ("reference", (images, queries, 1), None)):
+    for role, first, row in (("values", (images, tokens, heads), None), ("keys", (images, tokens, heads), None),
+                             ("weights", asked, rest[0] * rest[1]), ("rows", asked, None),
+                             ("reference", (images, queries, 1), None)):
         x = tensors.get(role)
         if x is not None and (x.shape[:3] != first or row not in (None, x.shape[3:].numel())):
             raise ValueError(f"{role} {tuple(x.shape)} do not fit places {places} on levels of {shapes}")
-    if "rows" in tensors and tensors["rows"].shape[-1] != tensors["values"].shape[-1]:
-        raise ValueError(f"rows of {tensors['rows'].shape[-1]} channels do not fit values of "
-                         f"{tensors['values'].shape[-1]}")
+    for role in ("rows", "keys"):
+        if role in tensors and tensors[role].shape[-1] != tensors["values"].shape[-1]:
+            raise ValueError(f"{role} of {tensors[role].shape[-1]} channels do not fit values of "
+                             f"{tensors['values'].shape[-1]}")
     if "reference" in tensors and tensors["reference"].shape[3:] not in ((rest[0], 2), (rest[0], 4)):
         raise ValueError(f"a reference is (B, Q, L, 2 | 4), got {tuple(tensors['reference'].squeeze(2).shape)}")
 

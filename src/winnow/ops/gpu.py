@@ -15,16 +15,16 @@ import importlib.util
 import os
 import warnings
 from contextlib import nullcontext
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..structures import Shapes
-from .plain import locate, share, trace_back
+from . import plain
 
-__all__ = ["attend", "attend_backward", "match", "missing", "sample", "sample_backward", "serves", "splat"]
+__all__ = ["ask", "attend", "attend_backward", "match", "missing", "sample", "sample_backward", "serves", "splat"]
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -105,12 +105,8 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
     return to_values.to(values.dtype), to_places, to_weights
 
 
-def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
-                    logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Gradients of values, offsets, reference and logits; places and weights are found again."""
-    places, weights = locate(reference, offsets, shapes), share(logits, len(shapes))
-    to_values, to_places, to_weights = sample_backward(gradient, values, shapes, places, weights)
-    return to_values, *trace_back(to_places, to_weights, shapes, offsets, reference, logits)
+attend_backward = partial(plain.attend_backward, sample_backward=sample_backward)
+ask = partial(plain.ask, match=match, sample=sample)
 
 
 def _run(name: str, shapes: Shapes, places: Tensor, results: list[Tensor], given: list[Tensor],

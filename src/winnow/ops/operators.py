@@ -61,6 +61,13 @@ def attend_backward(gradient: Tensor, values: Tensor, shapes: Sequence[int], off
     return to_values, to_offsets, to_reference, to_logits
 
 
+@torch.library.custom_op("winnow::deformable_ask", mutates_args=())
+def ask(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, keys: Tensor,
+        asked: Tensor) -> Tensor:
+    """See `ops.deformable_ask`; it has no gradient."""
+    return choose(values).ask(values, _pairs(shapes), offsets, reference, keys, asked).contiguous()
+
+
 @torch.library.custom_op("winnow::deformable_splat", mutates_args=())
 def splat(shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     """See `ops.deformable_splat`; it has no gradient."""
@@ -93,6 +100,12 @@ def _(gradient: Tensor, values: Tensor, shapes: Sequence[int], offsets: Tensor, 
       logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     return (values.new_empty(values.shape), offsets.new_empty(offsets.shape), reference.new_empty(reference.shape),
             logits.new_empty(logits.shape))
+
+
+@ask.register_fake
+def _(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, keys: Tensor,
+      asked: Tensor) -> Tensor:
+    return values.new_empty(values.shape[0], offsets.shape[1], values.shape[2] * values.shape[3])
 
 
 @splat.register_fake

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 import torch.nn.functional as F
@@ -78,6 +78,14 @@ def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, l
     return sample(values, shapes, locate(reference, offsets, shapes), share(logits, len(shapes)))
 
 
+def ask(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, keys: Tensor, asked: Tensor, *,
+        match: Callable[..., Tensor] = match, sample: Callable[..., Tensor] = sample) -> Tensor:
+    """See `ops.deformable_ask`; others match and sample in their own way."""
+    places = locate(reference, offsets, shapes)
+    answers = match(keys, shapes, places, asked)
+    return sample(values, shapes, places, share(answers.flatten(-2), len(shapes)))
+
+
 def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """See `ops.deformable_splat`."""
     size = torch.tensor([(w, h) for h, w in shapes], dtype=torch.float32, device=weights.device)[:, None]  # (L, 1, 2)
@@ -122,7 +130,8 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
 
 
 def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
-                    logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+                    logits: Tensor, *, sample_backward: Callable[..., tuple[Tensor, Tensor, Tensor]] = sample_backward,
+                    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of values, offsets, reference and logits, given that (B, Q, M * D) of what `attend` returned."""
     places, weights = locate(reference, offsets, shapes), share(logits, len(shapes))
     to_values, to_places, to_weights = sample_backward(gradient, values, shapes, places, weights)

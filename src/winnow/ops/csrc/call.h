@@ -10,7 +10,8 @@ typedef struct {
     int64_t images, queries, heads, channels, levels, points;
     const int64_t *shapes; /* (L, 2) height and width */
     Rows values;           /* (B, T, M) rows of D */
-    Rows places;           /* (B, Q, M) rows of (L, P, 2): locations in [0, 1]; of `attend`, offsets */
+    Rows keys;             /* like values */
+    Rows places;           /* (B, Q, M) rows of (L, P, 2): locations in [0, 1]; of `attend` and `ask`, offsets */
     Rows weights;          /* (B, Q, M) rows of (L, P): weights, or logits in `attend` */
     Rows reference;        /* (B, Q, 1) rows of (L, sides) */
     int64_t sides;         /* 2 points, 4 boxes */

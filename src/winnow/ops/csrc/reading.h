@@ -32,6 +32,13 @@ INLINE void read_queries(const Call *call, int64_t from, int64_t to, int fused) 
 static void sample(const void *call, int64_t worker, int64_t from, int64_t to) { read_queries(call, from, to, 0); }
 static void attend(const void *call, int64_t worker, int64_t from, int64_t to) { read_queries(call, from, to, 1); }
 
+/* What each place answers, from what its four tokens do; `aim` weighed each by 1. */
+INLINE float answered(const Spots *spots, int64_t i) {
+    float total = 0;
+    for (int k = 0; k < 4; k++) total += spots->corners.count[k][i] * spots->answer[4 * i + k];
+    return total;
+}
+
 static void match(const void *given, int64_t worker, int64_t from, int64_t to) {
     const Call *call = given;
     int64_t n = call->levels * call->points;
@@ -49,10 +56,48 @@ static void match(const void *given, int64_t worker, int64_t from, int64_t to) {
             aim(&spots);
             if (keys.half) compare(&spots, 0, n, &keys, asked, call->channels, 1);
             else compare(&spots, 0, n, &keys, asked, call->channels, 0);
-            for (int64_t i = 0; i < n; i++) {
-                float total = 0;
-                for (int k = 0; k < 4; k++) total += spots.corners.count[k][i] * spots.answer[4 * i + k];
-                set(out, i, total, keys.half);
-            }
+            for (int64_t i = 0; i < n; i++) set(out, i, answered(&spots, i), keys.half);
         }
+}
+
+/* Where the head of a query looks that will be answered next: its keys and values are sent for. */
+INLINE void look_ahead(const Call *call, Spots *spots, int64_t b, int64_t q, int64_t m) {
+    Plane keys = plane(&call->keys, b, m), values = plane(&call->values, b, m);
+    const char *places = row(&call->places, b, q, m);
+    refer(call, spots, row(&call->reference, b, q, 0));
+    for (int64_t i = 0; i < padded(spots->n); i++) spots->weight[i] = 1;
+    if (call->places.half) read_places(spots, 0, places, 0, spots->n, 1);
+    else read_places(spots, 0, places, 0, spots->n, 0);
+    aim(spots);
+    if (keys.data != values.data) look_for(&keys, call->nothing, spots);
+    look_for(&values, call->nothing, spots);
+}
+
+/* What is found there is asked how much it counts, and added up. */
+INLINE void weigh(const Call *call, Spots *spots, int64_t b, int64_t q, int64_t m) {
+    Plane keys = plane(&call->keys, b, m);
+    const char *asked = row(&call->rows, b, q, m);
+    char *out = row(&call->out, b, q, m);
+    if (keys.half) compare(spots, 0, spots->n, &keys, asked, call->channels, 1);
+    else compare(spots, 0, spots->n, &keys, asked, call->channels, 0);
+    for (int64_t i = 0; i < spots->n; i++) spots->weight[i] = answered(spots, i);
+    share(spots);
+    for (int k = 0; k < 4; k++)
+        for (int64_t i = 0; i < padded(spots->n); i++) spots->corners.count[k][i] *= spots->weight[i];
+    if (call->values.half) gather(&spots->corners, spots->n, out, call->channels, 1);
+    else gather(&spots->corners, spots->n, out, call->channels, 0);
+}
+
+static void ask(const void *given, int64_t worker, int64_t from, int64_t to) {
+    const Call *call = given;
+    int64_t n = call->levels * call->points, heads = call->heads;
+    float room[2][ROOM(n)];
+    Spots both[2] = {furnish(room[0], n), furnish(room[1], n)}; /* of the head that is weighed, and of the next */
+    lay_levels(call, &both[0]);
+    lay_levels(call, &both[1]);
+    for (int64_t i = from * heads; i <= to * heads; i++) {
+        int64_t item = i / heads, last = (i - 1) / heads;
+        if (i < to * heads) look_ahead(call, &both[i & 1], item / call->queries, item % call->queries, i % heads);
+        if (i > from * heads) weigh(call, &both[(i - 1) & 1], last / call->queries, last % call->queries, (i - 1) % heads);
+    }
 }
