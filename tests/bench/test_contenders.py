@@ -65,7 +65,9 @@ def test_without_peers_the_first_one_is_the_measure() -> None:
 
 @pytest.mark.parametrize(("request_", "words"), [
     (Request(["sparse-detr-tine"]), "did you mean sparse-detr-tiny"),
+    (Request([""]), "no run folder, checkpoint or model named ''"),
     (Request([TINY], batches=[0]), "got --batch 0"),
+    (Request([TINY], precisions=["fp32", "fp16"]), "fp16 is for GPUs"),
     (Request([TINY], rhos=[1.5]), "got 1.5"),
     (Request([DENSE], rhos=[0.1]), "keep every token"),
     (Request(["dino-r50"], against=["hf"]), "transformers has no counterpart of dino-r50"),

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from winnow.bench import run as bench
 from winnow.bench.contenders import Contender, Request
-from winnow.bench.report import as_dict, difference, ratio, screen
+from winnow.bench.report import as_dict, difference, label, ratio, screen
 from winnow.bench.run import Measured, Run
 
 from .conftest import RATES, Told, lost, measured
@@ -77,6 +77,26 @@ def test_processor_seconds_are_always_shown_and_instructions_where_they_are_coun
     run = measured(TINY)
     assert "10^9 instr." in text(run) and "12.5" in text(run) and "not counted" not in text(run)
     assert {(each["processor_s"], each["ginstructions"]) for each in as_dict(run)["rows"]} == {(0.25, 12.5)}
+
+
+def test_every_line_says_which_row_it_is_about(told: type[Told]) -> None:
+    request = Request(["sparse-detr-tiny"], [(64, 96), (96, 64)], [1, 2])
+    rows = as_dict(measured(request))["rows"]
+    assert len({label(each, rows) for each in rows}) == 4
+    assert "sparse-detr-tiny 0.2 fp32 96x64 batch 2" in text(measured(request))
+    assert "x the first" in text(measured(request))
+
+
+def test_forms_need_not_say_who_reads_for_them(told: type[Told]) -> None:
+    rows = as_dict(measured(TINY))["rows"]
+    assert [label(each, rows) for each in rows] == [
+        "sparse-detr-tiny 0.2 fp32", "sparse-detr-tiny 0.2 bf16", "sparse-detr-tiny (torch) 0.2 fp32"]
+
+
+def test_an_interruption_before_anything_was_measured_shows_no_empty_tables(told: type[Told]) -> None:
+    told.breaks["sparse"] = KeyboardInterrupt()
+    shown = text(measured(TINY))
+    assert "interrupted before anything was measured" in shown and "GFLOPs" not in shown
 
 
 def test_a_run_that_measured_nothing_has_no_stages_to_show(told: type[Told]) -> None:

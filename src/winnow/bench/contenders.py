@@ -83,6 +83,8 @@ def contenders(request: Request) -> list[Contender]:
     for rho in request.rhos:
         if not 0 < rho <= 1:
             raise UsageError(f"rho is the share of tokens to keep, above 0 and at most 1, got {rho}")
+    if "fp16" in request.precisions and request.device == "cpu":
+        raise UsageError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
     detectors = {model: built(model) for model in dict.fromkeys(request.models)}
     if request.compiled:
         check_compilable(detectors, train=request.train)
@@ -123,7 +125,7 @@ def transformers_counterpart(model: str) -> str:
 
 def described(model: str) -> tuple[str, Mapping[str, Any]]:
     """Paper and settings of a name, a checkpoint or a run folder; UsageError if there is no such model."""
-    if Path(model).exists():
+    if model and Path(model).exists():
         with torch.device("cpu"):  # reading takes storage, also for those who build without
             checkpoint = checkpoints.load(Path(model))
         return checkpoint.paper, checkpoint.settings

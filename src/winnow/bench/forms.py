@@ -207,8 +207,6 @@ def check_precision(contender: Contender) -> None:
     device = torch.device(contender.device)
     if device.type == "cuda" and not torch.cuda.is_available():
         raise UsageError(f"there is no GPU for --device {contender.device}; use --device cpu")
-    if contender.precision == "fp16" and device.type == "cpu":
-        raise UsageError("fp16 is for GPUs; use --precision bf16 or fp32 on a processor")
     if contender.precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UsageError(f"{torch.cuda.get_device_name(device)} can't work in bf16; use --precision fp16 or fp32")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import median
-from typing import Any
+from typing import Any, get_args
 
 import torch
 from rich.console import Group, RenderableType
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ..progress import counted
 from ..resolution import shown
+from .contenders import Against
 from .floor import floor_of, floors
 from .run import Measured, Run
 
@@ -112,6 +113,8 @@ def most(values: Iterable[float | None]) -> float | None:
 def screen(run: Run) -> RenderableType:
     """The report as a terminal shows it."""
     rows = [row(run, each) for each in run.entered]
+    if run.interrupted and not any(each.turns for each in run.entered):
+        return Group(*map(escape, [*heading(run), "", "interrupted before anything was measured"]))
     parts: list[RenderableType] = [*map(escape, heading(run)), "", totals(rows)]
     if any(each["latency_ms"]["stages"] for each in rows):
         parts += ["", stages(rows)]
@@ -146,19 +149,19 @@ def heading(run: Run) -> list[str]:
 
 def totals(rows: Sequence[Mapping[str, Any]]) -> Table:
     """One line for each contender."""
-    varying = [key for key in ("form", "precision", "ops", "rho", "size", "batch")
-               if key in ("precision", "rho") or len({each[key] for each in rows}) > 1]
+    columns = [key for key in ("form", "precision", "ops", "rho", "size", "batch")
+               if key in ("precision", "rho") or varies(key, rows)]
     baselines = list(dict.fromkeys(name for each in rows for name in each["ratio"]))
     instructions = ["10^9 instr."] if any(each["ginstructions"] for each in rows) else []
     table = Table(box=None, pad_edge=False, title=task(rows), title_justify="left", title_style="bold")
     table.add_column("model")
-    beside = [f"x {escape(name)}" for name in baselines]
-    for heading_ in [*varying, "M params", "GFLOPs", "ms", "min - max", "CPU s", *instructions, "MB", *beside]:
+    beside = [f"x {name if name in get_args(Against) else 'the first'}" for name in baselines]
+    for heading_ in [*columns, "M params", "GFLOPs", "ms", "min - max", "CPU s", *instructions, "MB", *beside]:
         table.add_column(heading_, justify="right")
     for each in rows:
         time = each["latency_ms"]
         table.add_row(
-            escape(each["model"]), *(f"{each[key]:g}" if key == "rho" else str(each[key] or "-") for key in varying),
+            escape(each["model"]), *(f"{each[key]:g}" if key == "rho" else str(each[key] or "-") for key in columns),
             number(each["params"], 1e-6), number(each["gflops"]), number(time["median"]),
             span(time), number(each["processor_s"], digits=3), *(number(each["ginstructions"]) for _ in instructions),
             number(each["memory_mb"], digits=0),
@@ -184,17 +187,19 @@ def stages(rows: Sequence[Mapping[str, Any]]) -> Table:
     for name in names:
         table.add_column(name, justify="right")
     for each in rows:
+        if not each["latency_ms"]["stages"]:
+            continue
         cells = []
         for name in names:
             above = each["distance"].get(name)
             cells.append(number(each["latency_ms"]["stages"].get(name)) + (f" ({above:.1f})" if above else ""))
-        table.add_row(escape(label(each)), *cells)
+        table.add_row(escape(label(each, rows)), *cells)
     return table
 
 
 def compiling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What compiling took before the first sample, a line each."""
-    return [f"{label(each)}: compiling took {each['compile_s']:.0f} s, which are in no sample"
+    return [f"{label(each, rows)}: compiling took {each['compile_s']:.0f} s, which are in no sample"
             for each in rows if each["compile_s"]]
 
 
@@ -206,20 +211,28 @@ def differences(rows: Sequence[Mapping[str, Any]]) -> list[str]:
             if not found:
                 continue
             if "loss" in found:
-                lines.append(f"{label(each)}: first loss differs from {name} by {found['loss']:.1e} of it")
+                lines.append(f"{label(each, rows)}: first loss differs from {name} by {found['loss']:.1e} of it")
                 continue
             tokens = found.get("tokens_in_common")
             pixels = found["boxes_px"]
-            lines.append(f"{label(each)}: boxes differ from {name} by {pixels['median']:.2g} pixels (median), "
+            lines.append(f"{label(each, rows)}: boxes differ from {name} by {pixels['median']:.2g} pixels (median), "
                          f"{pixels['max']:.2g} at most"
                          + ("" if tokens is None else f"; {tokens:.1%} of the kept tokens in common"))
     return lines
 
 
-def label(each: Mapping[str, Any]) -> str:
-    """A contender's name in a few words."""
-    share = f" {each['rho']:g}" if each["rho"] < 1 else ""
-    return f"{each['name']}{share} {each['precision']}"
+def label(each: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> str:
+    """A contender in as few words as tell it from the other rows."""
+    share = [f"{each['rho']:g}"] if each["rho"] < 1 else []
+    kin = [other for other in rows if other["form"] == each["form"]]
+    apart = [str(each[key]) for key in ("ops", "size") if varies(key, kin) and each[key]]
+    batch = [f"batch {each['batch']}"] if varies("batch", kin) else []
+    return " ".join([each["name"], *share, each["precision"], *apart, *batch])
+
+
+def varies(key: str, rows: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether rows that know it differ in it."""
+    return len({each[key] for each in rows} - {None}) > 1
 
 
 def number(value: float | None, factor: float = 1.0, digits: int = 1) -> str:

@@ -132,6 +132,14 @@ def page_faults() -> int | None:
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt if resource else None
 
 
+def in_a_line(error: Exception) -> str:
+    """What went wrong."""
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return "the memory does not suffice; try a smaller --size or --batch"
+    kind = "" if isinstance(error, WinnowError) else f"{type(error).__name__}: "
+    return " ".join(f"{kind}{error}".split())
+
+
 def serve(questions: TextIO, answers: TextIO) -> None:
     """Answer until no question comes any more."""
     entered: Entered | None = None
@@ -149,10 +157,8 @@ def serve(questions: TextIO, answers: TextIO) -> None:
                 answer = entered.turn(question["warmup"], question["seconds"])
         except (UsageError, ValueError) as error:  # a ValueError is a model's word on what does not fit
             answer = {"error": "usage", "why": str(error)}
-        except WinnowError as error:
-            answer = {"error": "failed", "why": str(error)}
         except Exception as error:  # whatever a peer may raise: the others go on
-            answer = {"error": "failed", "why": " ".join(f"{type(error).__name__}: {error}".split())}
+            answer = {"error": "failed", "why": in_a_line(error)}
         answer |= {"resident_mb": own_memory("VmRSS"), "process_mb": own_memory("VmHWM")}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
