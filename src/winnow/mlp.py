@@ -57,7 +57,7 @@ class _FeedForward(torch.autograd.Function):
         for given, made in zip(rows(x).split(ROWS), rows(result).split(ROWS), strict=True):
             inner = product(given, weight, bias).relu_()
             if p:
-                inner *= survivors(inner, p)
+                inner *= survivors(inner, p).to(inner.dtype)
             made.copy_(product(inner, shrink, shrink_bias))
             hidden.append(inner)
         ctx.save_for_backward(x, expand, shrink, *hidden)

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from .dropout import survivors
+from .dropout import keep, survivors
 from .linear import linear
 
 WEIGHTS = 1 << 20  # that are computed at a time, so that they stay in a processor's cache
@@ -59,7 +59,7 @@ class _Read(torch.autograd.Function):
         for part in _parts(q, k):
             weights = _weights(q[part] * ctx.factor, k[part], hidden, part)
             stayed.append(survivors(weights, p))
-            out[part] = (weights.mul_(stayed[-1]) @ v[part]).mul_(ctx.scale)
+            out[part] = (keep(weights, stayed[-1]) @ v[part]).mul_(ctx.scale)
         ctx.save_for_backward(asked, keys, values, hidden, *stayed)
         return read
 
@@ -73,8 +73,8 @@ class _Read(torch.autograd.Function):
         for part, stay in zip(_parts(q, k), stayed, strict=True):
             query, wanted = q[part] * ctx.factor, came[part] * ctx.scale
             weights = _weights(query, k[part], hidden, part)
-            to_v[part] = (weights * stay).transpose(-1, -2) @ wanted
-            back = (wanted @ v[part].transpose(-1, -2)).mul_(stay)
+            to_v[part] = keep(weights, stay).transpose(-1, -2) @ wanted
+            back = keep(wanted @ v[part].transpose(-1, -2), stay)
             back = torch.ops.aten._softmax_backward_data(back, weights, -1, weights.dtype)
             to_q[part] = (back @ k[part]).mul_(ctx.factor)
             to_k[part] = back.transpose(-1, -2) @ query
