@@ -199,7 +199,7 @@ def stages(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def compiling(rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """What compiling took before the first sample, a line each."""
-    return [f"{label(each, rows)}: compiling took {each['compile_s']:.0f} s, which are in no sample"
+    return [f"{label(each, rows)}: compiling took {each['compile_s']:.0f} s, which no sample holds"
             for each in rows if each["compile_s"]]
 
 
