@@ -182,17 +182,29 @@ def test_a_resnet_learns_the_same_winograds_way(checkpointing: bool, monkeypatch
     monkeypatch.setattr(winograd, "convolve_once", lambda *a, **how: calls.append(how) or kernel(*a, **how))
     if checkpointing:
         recompute(net)
-
-    def slopes(network: nn.Module, pixels: torch.Tensor) -> list[torch.Tensor]:
-        maps = network(pixels)
-        return [*maps, *torch.autograd.grad(sum(each.pow(2).mean() for each in maps),
-                                            [each for each in network.parameters() if each.requires_grad])]
-
     with ops.use("auto"):
-        found = slopes(net, images)
+        found = maps_and_slopes(net, images)
     assert [calls.count(how) for how in ({}, {"turned": True})] == [4 if checkpointing else 3, 1]
-    for mine, theirs in zip(found, slopes(exact, images.double()), strict=True):
+    for mine, theirs in zip(found, maps_and_slopes(exact, images.double()), strict=True):
         torch.testing.assert_close(mine.double(), theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+
+
+def test_compiled_a_resnet_is_one_graph_without_kernels_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    net = Backbone("resnet", options={"base": 32, "blocks": [1, 2, 1, 1]}).build(3).train()
+    images = torch.randn(2, 3, 96, 96)
+    wanted = maps_and_slopes(net, images)
+    for kernel in ("convolve_once", "weight_gradient"):
+        monkeypatch.setattr(winograd, kernel, None)
+    compiled = torch.compile(net, backend="eager", fullgraph=True)
+    for mine, theirs in zip(maps_and_slopes(compiled, images), wanted, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-4 * theirs.abs().max().item())
+
+
+def maps_and_slopes(network: nn.Module, images: torch.Tensor) -> list[torch.Tensor]:
+    """What a network gives, and gradients of all that learns."""
+    maps = network(images)
+    return [*maps, *torch.autograd.grad(sum(each.pow(2).mean() for each in maps),
+                                        [each for each in network.parameters() if each.requires_grad])]
 
 
 def test_in_bf16_maps_stay_in_bf16_while_training() -> None:

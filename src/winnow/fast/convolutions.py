@@ -120,7 +120,7 @@ def stepped(part: nn.Module, precision: torch.dtype) -> nn.Module:
     for name in bare:
         part.set_submodule(name, Step(cast(nn.Conv2d, part.get_submodule(name)), relu=False))
     for step in part.modules():
-        if isinstance(step, Step) and winograd.able(precision) and Geometry.of(step.conv) == STEPWISE and (
+        if isinstance(step, Step) and winograd.able(precision) and step.geometry == STEPWISE and (
                 winograd.knows(step.conv.weight)):
             step.prepared = winograd.prepared(step.conv.weight.detach())
     return part

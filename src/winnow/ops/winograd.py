@@ -20,7 +20,7 @@ from .cpu import FLOATS
 HAS_MATRIX_UNIT = getattr(torch.cpu, "_is_amx_tile_supported", lambda: False)()  # for halves: faster than this
 LEAST_FILLED = 2 / 3  # of the tiles that cover a map; of small maps they cover too much that is not there
 LEAST_TILES = {torch.float32: 8, torch.bfloat16: 32}  # for which it pays to transform weights only once
-AT_ONCE = 2 ** 16  # pairs of a channel and a filter; their transformed weights, 9 MB, stay in a cache
+AT_ONCE = 2 ** 15  # pairs of a channel and a filter; their transformed weights, 5 MB, stay in a cache
 
 
 class _Call(ctypes.Structure):
