@@ -276,6 +276,7 @@ def test_halves_are_read_in_full_precision_and_given_back_as_halves(backend: str
     assert found.dtype == dtype
     exact = plain.sample(read.double(), PYRAMID, where.double(), much.double())
     close(found, exact, 2.0**-8)
-    leaves = [read.requires_grad_(), where.requires_grad_(), much.requires_grad_()]
-    found = torch.autograd.grad(deformable_sample(read, PYRAMID, Samples(where, much)).sum(), leaves)
-    assert [each.dtype for each in found] == [dtype, torch.float32, torch.float32]
+    for precision in (torch.float32, dtype):  # of weights
+        leaves = [each.detach().requires_grad_() for each in (read, where, much.to(precision))]
+        found = torch.autograd.grad(deformable_sample(leaves[0], PYRAMID, Samples(*leaves[1:])).sum(), leaves)
+        assert [each.dtype for each in found] == [dtype, torch.float32, precision]

@@ -108,25 +108,25 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
                     weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of values, locations and weights, given that (B, Q, M * D) of what `sample` returned."""
     batch, _, heads, dim = values.shape
-    came = gradient.unflatten(-1, (heads, dim)).permute(0, 2, 3, 1).flatten(0, 1)[..., None]  # (B*M, D, Q, 1)
-    weights = weights.masked_fill(_nowhere(locations), torch.nan).transpose(1, 2).flatten(0, 1)
     grids = _grids(locations)
+    came = gradient.unflatten(-1, (heads, dim)).permute(0, 2, 3, 1).flatten(0, 1)[..., None].to(grids.dtype)
+    much = weights.masked_fill(_nowhere(locations), torch.nan).transpose(1, 2).flatten(0, 1).to(grids.dtype)
     to_values, to_locations, to_weights = [], [], []
     for level, plane in enumerate(_planes(values, shapes, grids.dtype)):
         if not plane.numel():
             to_values.append(plane.flatten(2))
             to_locations.append(torch.zeros_like(grids[:, :, level]))
-            to_weights.append(torch.zeros_like(weights[:, :, level]))
+            to_weights.append(torch.zeros_like(much[:, :, level]))
             continue
         grid = grids[:, :, level]
         to_weights.append((F.grid_sample(plane, grid, align_corners=False) * came).sum(1))
         to_plane, to_grid = torch.ops.aten.grid_sampler_2d_backward(
-            came * weights[:, None, :, level], plane, grid, 0, 0, False, [True, True])  # bilinear, zero outside
+            came * much[:, None, :, level], plane, grid, 0, 0, False, [True, True])  # bilinear, zero outside
         to_values.append(to_plane.flatten(2))
         to_locations.append(2 * to_grid)
     return (torch.cat(to_values, -1).unflatten(0, (batch, heads)).permute(0, 3, 1, 2).to(values.dtype),
             torch.stack(to_locations, 2).unflatten(0, (batch, heads)).transpose(1, 2),
-            torch.stack(to_weights, 2).unflatten(0, (batch, heads)).transpose(1, 2))
+            torch.stack(to_weights, 2).unflatten(0, (batch, heads)).transpose(1, 2).to(weights.dtype))
 
 
 def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
