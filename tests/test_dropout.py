@@ -16,6 +16,11 @@ def test_elements_go_with_the_probability_that_was_asked_for() -> None:
         assert stay.float().mean().item() == pytest.approx(1 - p, abs=0.005)
 
 
+@pytest.mark.parametrize("p", [1 - 2**-16, 1 - 2**-17, 0.9999999])
+def test_almost_all_may_go(p: float) -> None:
+    assert survivors(torch.empty(400_000), p).float().mean() < 0.001
+
+
 def test_neighbours_go_independently() -> None:
     torch.manual_seed(0)
     stay = survivors(torch.empty(400_000), 0.5).float() - 0.5

@@ -104,3 +104,11 @@ def test_weights_are_kept_as_one_byte_each() -> None:
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
         attention(*[torch.randn(2, 100, 16)] * 3)
     assert [x.dtype for x in kept if x.numel() >= 100 * 100] == [torch.int8] * 2
+
+
+def test_masks_of_numbers_and_for_each_head_are_pytorchs_to_read() -> None:
+    ours, plain = MultiheadAttention(12, 3, TINY).train(), nn.MultiheadAttention(12, 3, batch_first=True).train()
+    plain.load_state_dict(ours.state_dict())
+    given = asked()
+    for mask in (torch.randn(5, 7), torch.rand(6, 5, 7) < 0.3):
+        torch.testing.assert_close(learned(ours, given, attn_mask=mask), learned(plain, given, attn_mask=mask))

@@ -75,13 +75,14 @@ class _ReluDropout(torch.autograd.Function):
 
 def survivors(x: Tensor, p: float) -> Tensor:
     """1 for elements that stay and 0 for the others, a byte each in x's shape; they go with probability p, to the
-    nearest 2^-16.
+    nearest 2^-16 below 1.
 
     Drawing is most of what dropout costs on a processor, which draws one number after another: so 64 random bits
     decide about four elements. Truth values are no vectors to PyTorch, and take five times as long as numbers.
     """
     draws = torch.empty(-(-x.numel() // 4), dtype=torch.int64, device=x.device).random_(-2**63, None)
-    return draws.view(torch.int16)[: x.numel()].ge_(round(p * 2**16) - 2**15).to(torch.int8).view(x.shape)
+    least = min(round(p * 2**16), 2**16 - 1) - 2**15
+    return draws.view(torch.int16)[: x.numel()].ge_(least).to(torch.int8).view(x.shape)
 
 
 def keep(x: Tensor, stay: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ class MLP(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(..., widths[0]) -> (..., widths[-1])."""
         for layer in list(self.layers)[:-1]:
-            x = layer(x, relu=True)
+            x = layer(x).relu()
         return self.layers[-1](x)
 
 
@@ -38,10 +38,16 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        if learns_by_onednn(x, self.expand.weight):
+        if _is_bare(self.expand) and _is_bare(self.shrink) and learns_by_onednn(x, self.expand.weight):
             return cast(Tensor, _FeedForward.apply(x, self.expand.weight, self.expand.bias, self.shrink.weight,
                                                    self.shrink.bias, self.activate.rate))
         return self.shrink(self.activate(self.expand(x)))
+
+
+def _is_bare(layer: nn.Linear) -> bool:
+    """Whether a layer is its weights and nothing else: adapters, pruning and hooks want it to be called."""
+    hooks = (layer._forward_hooks, layer._forward_pre_hooks, layer._backward_hooks, layer._backward_pre_hooks)
+    return type(layer) is Linear and layer.bias is not None and not any(hooks)
 
 
 class _FeedForward(torch.autograd.Function):
@@ -67,6 +73,7 @@ class _FeedForward(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, expand, shrink, *hidden = ctx.saved_tensors
+        wants_x, *learns, _ = ctx.needs_input_grad
         to_x, to_expand, to_shrink = x.new_empty(x.shape), torch.zeros_like(expand), torch.zeros_like(shrink)
         to_bias = expand.new_zeros(len(expand))
         shrink_back, expand_back = shrink.t().contiguous(), (expand * ctx.scale).t().contiguous()
@@ -74,11 +81,15 @@ class _FeedForward(torch.autograd.Function):
                 hidden, *(rows(each).split(ROWS) for each in (x, gradient, to_x)), strict=True):
             passed = product(wanted, shrink_back)
             torch.ops.aten.threshold_backward(passed, inner, 0, grad_input=passed)
-            to_shrink.addmm_(wanted.t(), inner)
-            to_expand.addmm_(passed.t(), given)
-            to_bias += passed.sum(0)
-            made.copy_(product(passed, expand_back))
-        return (to_x, to_expand.mul_(ctx.scale), to_bias.mul_(ctx.scale), to_shrink, rows(gradient).sum(0), None)
+            if any(learns):
+                to_shrink.addmm_(wanted.t(), inner)
+                to_expand.addmm_(passed.t(), given)
+                to_bias += passed.sum(0)
+            if wants_x:
+                made.copy_(product(passed, expand_back))
+        learned = (to_expand.mul_(ctx.scale), to_bias.mul_(ctx.scale), to_shrink, rows(gradient).sum(0))
+        return (to_x if wants_x else None, *(each if wanted else None for each, wanted in zip(
+            learned, learns, strict=True)), None)
 
 
 def start_xavier(module: nn.Module) -> None:

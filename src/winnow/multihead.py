@@ -31,7 +31,9 @@ class MultiheadAttention(nn.MultiheadAttention):
         """Queries (B, Q, C), keys and values (B, T, C) -> (B, Q, C). Masks (B, T) and (Q, T) are true where nothing may
         be seen.
         """
-        if (not self.training or not self.dropout or need_weights or query.device.type != "cpu"
+        masks = [each for each in (key_padding_mask, attn_mask) if each is not None]
+        if (not self.training or not 0 < self.dropout < 1 or need_weights or query.device.type != "cpu"
+                or query.dim() != 3 or any(each.dim() != 2 or each.dtype != torch.bool for each in masks)
                 or torch.compiler.is_compiling()):
             return super().forward(query, key, value, key_padding_mask, need_weights, attn_mask)
         hidden = None if attn_mask is None else attn_mask.expand(len(query), 1, -1, -1)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import subprocess
 import sys
 from pathlib import Path
@@ -180,6 +181,16 @@ def test_other_weights_of_the_detector_are_those_that_predict(picture):
     quick, whole = predictor.predict(picture, threshold=0), predictor.run(picture, threshold=0, samples=True).detections
     np.testing.assert_allclose(quick.confidence, whole.confidence, atol=1e-4)
     assert not np.allclose(quick.confidence, before.confidence, atol=1e-3)
+    assert predictor.network is not form
+
+
+def test_weights_put_in_the_place_of_others_are_those_that_predict(picture):
+    predictor = Predictor(checkpoint_of("sparse_detr", rho=0.2, queries=40), "cpu")
+    form, weights = predictor.network, predictor.detector.state_dict()
+    predictor.detector.load_state_dict({name: value.clone() for name, value in weights.items()}, assign=True)
+    assert predictor.network is not form
+    form = predictor.network
+    predictor.detector.decoder.heads[-1].classify = copy.deepcopy(predictor.detector.decoder.heads[-1].classify)
     assert predictor.network is not form
 
 

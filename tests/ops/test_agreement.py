@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Sequence
 
 import pytest
@@ -74,6 +75,25 @@ def test_gradients_agree(backend: str, kind: str, dim: int) -> None:
     wanted = torch.autograd.grad(plain.sample(exact[0], PYRAMID, *exact[1:]), exact, came.double())
     for mine, theirs in zip(found, wanted, strict=True):
         close(mine, theirs)
+
+
+def test_gradients_of_as_many_places_as_there_may_be_agree_on_a_small_stack(backend: str) -> None:
+    shapes: Shapes = ((7, 9),)
+    given = values(shapes, 8), places("inside", shapes, 1024), weights(shapes, 1024)
+    came = torch.randn(B, Q, M * 8)
+    ours, exact = [each.clone().requires_grad_() for each in given], [each.double().requires_grad_() for each in given]
+    found: list[tuple[Tensor, ...]] = []
+    before = threading.stack_size(1 << 20)
+    try:
+        learner = threading.Thread(target=lambda: found.append(torch.ops.winnow.deformable_sample_backward(
+            came, ours[0], [7, 9], ours[1], ours[2])))
+        learner.start()
+        learner.join()
+    finally:
+        threading.stack_size(before)
+    wanted = torch.autograd.grad(plain.sample(exact[0], shapes, *exact[1:]), exact, came.double())
+    for mine, theirs in zip(found[0], wanted, strict=True):
+        close(mine.detach(), theirs)
 
 
 @pytest.mark.parametrize("kind", ["inside", "around", "borders", "far outside"])
@@ -235,9 +255,10 @@ def test_levels_of_no_and_of_one_token(backend: str, shapes: Shapes) -> None:
         close(mine, theirs)
 
 
-def test_no_queries_read_nothing(backend: str) -> None:
-    none = Samples(torch.rand(B, 0, M, 4, P, 2), torch.rand(B, 0, M, 4, P))
-    assert deformable_sample(values(PYRAMID, 8), PYRAMID, none).shape == (B, 0, M * 8)
+@pytest.mark.parametrize(("batch", "queries"), [(B, 0), (0, 3)])
+def test_no_queries_read_nothing(backend: str, batch: int, queries: int) -> None:
+    none = Samples(torch.rand(batch, queries, M, 4, P, 2), torch.rand(batch, queries, M, 4, P))
+    assert deformable_sample(values(PYRAMID, 8, batch), PYRAMID, none).shape == (batch, queries, M * 8)
 
 
 def test_a_place_that_is_not_a_number_is_handed_on_and_touches_nobody_else(backend: str) -> None:

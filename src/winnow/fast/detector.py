@@ -85,7 +85,7 @@ class Lowered(nn.Module):
 
 
 class Seal:
-    """Notices whether weights were written to. Copies notice what happens to theirs."""
+    """Notices whether weights were written to, as torch counts. Copies notice what happens to theirs."""
 
     def __init__(self, weights: Iterable[Tensor]):
         self.weights = [each for each in weights if not each.is_inference()]  # for those torch does not count

@@ -19,7 +19,6 @@ from ..data.categories import Category, named
 from ..data.images import as_displayed
 from ..data.transforms import prepare
 from ..errors import DataError, UsageError
-from ..fast.detector import Seal
 from ..interface import BaseDetector
 from ..structures import Batch, Boxes
 from .detections import as_detections
@@ -64,8 +63,11 @@ class Predictor:
 
     @property
     def network(self) -> BaseDetector:
-        """The form of the detector that only predicts, made anew where its weights were changed meanwhile."""
-        if self._seal.broken:
+        """The form of the detector that only predicts, made anew where its weights were changed meanwhile.
+
+        A step of a fused optimizer is a change that PyTorch does not count: load what was learned to show it.
+        """
+        if self._weights() != self._made_of:
             self._prepare()
         return self._network
 
@@ -148,7 +150,12 @@ class Predictor:
     def _prepare(self) -> None:
         """Make the form that only predicts; see `BaseDetector.optimize`."""
         self._network = self.detector.optimize(self.precision)
-        self._seal = Seal(chain(self.detector.parameters(), self.detector.buffers()))
+        self._made_of = self._weights()
+
+    def _weights(self) -> list[tuple[int, int, int]]:
+        """Which weights the detector has, where they lie, and how often they were written to."""
+        return [(id(each), each.data_ptr(), 0 if each.is_inference() else each._version)
+                for each in chain(self.detector.parameters(), self.detector.buffers())]
 
     def _each(self, sources: Sequence[Source], threshold: float, rho: float | None, batch_size: int,
               keep: int) -> Iterator[sv.Detections]:

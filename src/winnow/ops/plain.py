@@ -61,7 +61,7 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
     read = weights.new_zeros(batch * heads, dim, weights.shape[1])
     for level, points in enumerate(_points(values, shapes, locations)):
         read = read + (points * weights[:, None, :, level]).sum(-1)
-    return read.view(batch, heads * dim, -1).transpose(1, 2).to(values.dtype)
+    return read.view(batch, heads * dim, read.shape[-1]).transpose(1, 2).to(values.dtype)
 
 
 def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:

@@ -3,7 +3,8 @@
 `csrc/winograd.c` convolves, and so makes gradients of maps too; `csrc/winograd_weights.c` makes gradients of weights.
 Weights that stay are transformed once (`prepared`) for all maps to come (`convolve`); those that learn are transformed
 each time (`convolve_once`).
-The arithmetic is float32, of bfloat16 too: sums of large and small numbers cost about two bits.
+The arithmetic is float32, of bfloat16 too: sums of large and small numbers cost about two bits, and numbers beyond 1e36
+overflow. What is not finite spoils the whole tile of 4 x 4 that it belongs to.
 """
 
 from __future__ import annotations

@@ -22,6 +22,13 @@
 #include "tokens.h"
 
 #define QUERIES 32 /* a thread takes so many at a time */
+#define SPOTS 1024 /* that gradients and splats keep on the stack; see MOST in ../cpu.py */
+
+/* So many queries of one head and level are looked at together. */
+INLINE int64_t together(int64_t points) {
+    int64_t fit = SPOTS / points;
+    return fit < 1 ? 1 : fit < QUERIES ? fit : QUERIES;
+}
 
 #include "reading.h"
 #include "gradients.h"

@@ -15,7 +15,7 @@ INLINE void slope(const Spots *spots, int64_t i, float *along, float *down, floa
 /* Gradients of one head's reading of one level, of which no other thread has a part. Places are locations, or (fused)
    offsets, whose gradient is then in tokens. */
 INLINE void learn(const Call *call, int64_t from, int64_t to, int fused) {
-    int64_t points = call->points, channels = call->channels, n = QUERIES * points;
+    int64_t points = call->points, channels = call->channels, most = together(points), n = most * points;
     float room[ROOM(n)];
     Spots spots = furnish(room, n);
     for (int64_t item = from; item < to; item++) {
@@ -24,8 +24,8 @@ INLINE void learn(const Call *call, int64_t from, int64_t to, int fused) {
         Plane values = plane(&call->values, b, m), onto = plane(&call->to_values, b, m);
         lay_level(call, level, &spots, 0, n);
         float step_x = fused ? 1 : spots.width[0], step_y = fused ? 1 : spots.height[0];
-        for (int64_t start = 0; start < call->queries; start += QUERIES) {
-            int64_t many = start + QUERIES < call->queries ? QUERIES : call->queries - start;
+        for (int64_t start = 0; start < call->queries; start += most) {
+            int64_t many = start + most < call->queries ? most : call->queries - start;
             read_block(call, &spots, b, start, many, m, first);
             for (int64_t j = 0; fused && j < many; j++)
                 refer_level(call, level, &spots, j * points, row(&call->reference, b, start + j, 0));

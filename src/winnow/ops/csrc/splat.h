@@ -1,7 +1,7 @@
 /* What the tokens of one level are given by all heads. They count from their corner here, not from their centre. */
 static void splat(const void *given, int64_t worker, int64_t from, int64_t to) {
     const Call *call = given;
-    int64_t points = call->points, n = QUERIES * points;
+    int64_t points = call->points, most = together(points), n = most * points;
     float room[ROOM(n)], one = 1;
     Spots spots = furnish(room, n);
     for (int64_t item = from; item < to; item++) {
@@ -12,8 +12,8 @@ static void splat(const void *given, int64_t worker, int64_t from, int64_t to) {
             spots.origin_x[i] = 0.5f / spots.width[i];
             spots.origin_y[i] = 0.5f / spots.height[i];
         }
-        for (int64_t start = 0; start < call->queries; start += QUERIES) {
-            int64_t many = start + QUERIES < call->queries ? QUERIES : call->queries - start;
+        for (int64_t start = 0; start < call->queries; start += most) {
+            int64_t many = start + most < call->queries ? most : call->queries - start;
             for (int64_t m = 0; m < call->heads; m++) {
                 read_block(call, &spots, b, start, many, m, first);
                 aim(&spots);
