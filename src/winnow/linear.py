@@ -16,7 +16,7 @@ from torch.autograd.function import once_differentiable
 ONEDNN = {dtype for dtype, able in (  # types that the fused operators of torch.compile know on this processor
     (torch.float32, lambda: True), (torch.bfloat16, torch.ops.mkldnn._is_mkldnn_bf16_supported),
 ) if torch.backends.mkldnn.is_available() and able()}
-LEAST_ROWS = 512  # that learn by oneDNN; before it multiplies it orders the weights anew, which takes its time
+LEAST_ROWS = 256  # that learn by oneDNN; before it multiplies it orders the weights anew, which takes its time
 ROWS = 2048  # that a processor takes at a time, so that what it computes between two products stays in its cache
 
 
