@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
@@ -12,7 +13,7 @@ from torch import Tensor
 
 from winnow.denoising import Draws, Noise
 from winnow.losses import Losses
-from winnow.structures import Matches, Output, Queries
+from winnow.structures import Batch, Matches, Output, Queries
 from winnow.weights.renaming import ROWS
 
 from . import cases
@@ -67,9 +68,10 @@ def loss_name(term: str, layers: int) -> str:
 
 
 @cache
-def run(name: str, training: bool) -> Run:
+def run(name: str, training: bool, dtype: torch.dtype = torch.float32) -> Run:
     """Forward, losses and backward of one case, as it evaluates or as it trains."""
-    case, detector = cases.load(name), cases.detector(name)
+    case, detector = cases.load(name), copy.deepcopy(cases.detector(name)).to(dtype)
+    batch = Batch(case.batch.images.to(dtype), case.batch.sizes)
     calls: dict[str, list[tuple[tuple, Any]]] = {}  # inputs and result of every call, by part
     watched: dict[str, list[Any]] = {
         "positions": [detector.neck.positions], "queries": [detector.queries], "noise": [detector.denoiser],
@@ -84,7 +86,7 @@ def run(name: str, training: bool) -> Run:
     detector.denoiser.draw = replayed(case.some("train/dn/draw/"), detector.denoiser.relabel)
     detector.train(training)
     detector.zero_grad()
-    output = detector(case.batch, case.targets)
+    output = detector(batch, case.targets)
     for hook in hooks:
         hook.remove()
     losses = detector.criterion(output, case.targets)

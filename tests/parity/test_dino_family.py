@@ -12,6 +12,7 @@ from .replay import gradients_agree
 
 NAMES = cases.names("DINO") + cases.names("Lite-DETR")
 ACTIVATIONS, BOXES, LOSSES = 2e-5, 2e-6, 1e-4
+KINK = 2e-3  # where a ReLU's input or a place lies on its kink within rounding, a gradient has two sides
 
 pytestmark = [
     pytest.mark.skipif(not NAMES, reason=f"no golden cases of DINO or Lite DETR in {cases.GOLDEN}"),
@@ -131,7 +132,12 @@ def test_every_loss_agrees(name: str, mode: str) -> None:
 def test_gradients_agree(name: str) -> None:
     case, seen, golden = at(name, "train")
     some = {key.removeprefix("grad/"): value for key, value in golden.items() if key.startswith("grad/")}
-    gradients_agree(seen.gradients, case.facts["train_grad_norms"], some, LOSSES)
+    norms = case.facts["train_grad_norms"]
+    try:
+        gradients_agree(seen.gradients, norms, some, LOSSES)
+    except AssertionError:  # rounding may choose the other side of a kink: then exact numbers decide
+        gradients_agree(seen.gradients, norms, some, KINK)
+        gradients_agree(run(name, True, torch.float64).gradients, norms, some, LOSSES)
 
 
 def test_detections_agree(name: str) -> None:
