@@ -17,7 +17,7 @@ from winnow import linear, ops, papers
 from winnow.backbone import Backbone
 from winnow.errors import UsageError
 from winnow.fast import products
-from winnow.fast.attention import LateDeformable, WholePyramid
+from winnow.fast.attention import QuickDeformable
 from winnow.fast.places import REMEMBERED
 from winnow.fast.products import Product
 from winnow.interface import BaseDetector
@@ -224,27 +224,44 @@ def test_threads_do_not_disturb_one_another() -> None:
     assert all(torch.equal(a, b) for a, b in zip(alone, together, strict=True))
 
 
+@pytest.mark.parametrize("late", [0, 1, 2, 4])
 @pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
-def test_reading_before_projecting_gives_the_same(sizes: tuple[tuple[int, int], ...]) -> None:
+def test_reading_before_projecting_gives_the_same(sizes: tuple[tuple[int, int], ...], late: int,
+                                                  monkeypatch: pytest.MonkeyPatch) -> None:
     detector = compose("deformable_detr").eval()
     quick, batch = detector.optimize(), batch_of(*sizes)
     memory = quick.encoder(quick.neck(quick.backbone(batch.images), batch)).memory
     plain = detector.decoder.layers[0].attention
     shaken(plain)
-    late = LateDeformable(plain, torch.float32)
+    attention = QuickDeformable(plain, torch.float32, reading=1)
+    monkeypatch.setattr(attention, "late_levels", lambda *_: late)
     query, reference = torch.randn(len(sizes), 6, 64), torch.rand(len(sizes), 6, 2)
-    with ops.use("plain"), torch.no_grad():
-        expected, _ = plain(query, reference, memory)
-        read, _ = late(query, reference, WholePyramid.of(memory, torch.float32))
-    torch.testing.assert_close(read, expected, atol=1e-4, rtol=1e-4)
+    with torch.no_grad():
+        assert attention.project(memory, 6).values.shape[1] == memory.values.shape[1] - memory.grid.starts[late]
+        with ops.use("plain"):
+            expected, _ = plain(query, reference, memory)
+        for backend in ("plain", "torch", "auto"):
+            with ops.use(backend):
+                torch.testing.assert_close(attention(query, reference, memory)[0], expected, atol=1e-4, rtol=1e-4)
 
 
-def test_whole_tokens_are_read_by_few_queries_of_many_tokens_only() -> None:
-    quick = compose("deformable_detr").eval().optimize()
-    late = LateDeformable(compose("deformable_detr").decoder.layers[0].attention, torch.float32)
-    batch = batch_of((512, 512))
+def test_whole_tokens_are_read_of_levels_with_many_tokens_by_few_queries_only() -> None:
+    detector = compose("deformable_detr").eval()
+    quick, batch = detector.optimize(), batch_of((512, 512))
     memory = quick.neck(quick.backbone(batch.images), batch)
-    assert late.pays(torch.empty(1, 3, 64), memory) and not late.pays(torch.empty(1, 5000, 64), memory)
+    attention = QuickDeformable(detector.decoder.layers[0].attention, torch.float32, reading=4)
+    late = [attention.late_levels(memory, queries) for queries in (1, 100, 100_000)]
+    assert late == sorted(late, reverse=True) and late[0] == 4 and late[-1] == 0
+    assert QuickDeformable(detector.decoder.layers[0].attention, torch.float32).late_levels(memory, 1) == 0
+
+
+def test_levels_that_change_while_they_are_read_are_projected_first() -> None:
+    detector = compose("deformable_detr").eval()
+    quick, batch = detector.optimize(), batch_of((512, 512))
+    memory = quick.neck(quick.backbone(batch.images), batch)
+    attention, starts = QuickDeformable(detector.decoder.layers[0].attention, torch.float32, reading=4), \
+        memory.grid.starts
+    assert [attention.late_levels(memory, 1, still) for still in (0, starts[1] - 1, *starts[1:])] == [0, 0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize("paper", ["deformable_detr", "efficient_detr", "sparse_detr", "dino", "lite_dino", "detr",

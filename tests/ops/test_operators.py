@@ -48,6 +48,10 @@ def test_the_operators_pass_pytorchs_own_checks() -> None:
                                                       x["reference"], x["logits"]))
     torch.library.opcheck(operators.ask, (x["values"], shapes, x["locations"], x["reference"], x["values"] + 1,
                                           x["asked"]))
+    for padding in (None, torch.zeros(1, 6, dtype=torch.bool)):
+        torch.library.opcheck(operators.read, (torch.randn(1, 6, 5), shapes, x["locations"], x["reference"],
+                                               x["logits"], x["values"][:, 6:], torch.randn(2, 5, 8),
+                                               torch.randn(2, 8), padding))
     torch.library.opcheck(operators.splat, (shapes, x["locations"], x["weights"]))
 
 
@@ -147,3 +151,18 @@ def test_kernels_refuse_keys_that_do_not_fit_values(keys: tuple[int, ...]) -> No
     with pytest.raises(ValueError, match="keys"):
         cpu.ask(torch.zeros(1, 6, 2, 4), ((2, 3),), torch.zeros(1, 5, 2, 1, 2, 2), torch.zeros(1, 5, 1, 2),
                 torch.zeros(keys), torch.zeros(1, 5, 2, 4))
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"tokens": (1, 6, 4)}, "tokens of 4"), ({"tokens": (2, 6, 3)}, "tokens"), ({"weight": (1, 3, 4)}, "a weight"),
+    ({"weight": (2, 3, 5)}, "a weight"), ({"bias": (2, 3)}, "a bias"), ({"padding": (1, 7)}, "padding"),
+    ({"padding": (2, 6)}, "padding"), ({"values": (1, 2, 2, 4)}, "values"),
+])
+def test_kernels_refuse_tokens_that_do_not_fit_their_projection(change: dict[str, tuple[int, ...]], told: str) -> None:
+    if library.missing():
+        pytest.skip(f"needs the CPU kernels: {library.missing()}")
+    sizes = {"tokens": (1, 6, 3), "offsets": (1, 5, 2, 2, 1, 2), "reference": (1, 5, 2, 2), "logits": (1, 5, 2, 2),
+             "values": (1, 1, 2, 4), "weight": (2, 3, 4), "bias": (2, 4), "padding": (1, 6)} | change
+    given = {role: torch.zeros(size, dtype=torch.bool if role == "padding" else None) for role, size in sizes.items()}
+    with pytest.raises(ValueError, match=told):
+        cpu.read(shapes=((2, 3), (1, 1)), **given)

@@ -84,10 +84,23 @@ def _asked(factor: int) -> Rule:
         factor * values.shape[-1] * offsets[:, :, :, 0, :, 0].numel() * (len(shapes) // 2)
 
 
+def _read(factor: int) -> Rule:
+    """So much for each element that is read, and a product for each query where tokens are read whole."""
+    def cost(_out: Tensor, tokens: Tensor, shapes: list[int], _offsets: Tensor, _reference: Tensor, logits: Tensor,
+             values: Tensor, weight: Tensor, *_: Any) -> int:
+        starts = itertools.accumulate((h * w for h, w in zip(shapes[::2], shapes[1::2], strict=True)), initial=0)
+        late, width = list(starts).index(tokens.shape[1]), tokens.shape[-1]
+        channels = late * width + (len(shapes) // 2 - late) * values.shape[-1]  # that a place of each level gives
+        return (factor * channels * logits.numel() // (len(shapes) // 2)
+                + (logits[..., 0].numel() * width * weight.shape[-1] if late else 0))
+    return cost
+
+
 aten, ours = torch.ops.aten, torch.ops.winnow
 PRODUCTS: Rules = {
     aten.convolution: _convolution, aten.mm: _product, aten.bmm: _product, aten.addmm: _product_and_sum,
     aten.baddbmm: _product_and_sum, ours.deformable_match: _sampled(1), ours.deformable_ask: _asked(1),
+    ours.deformable_read: _read(0),
 }
 UNSEEN: Rules = PRODUCTS | {
     aten.native_layer_norm: _norm, aten.native_group_norm: _norm, aten.upsample_nearest2d: _outputs(1),
@@ -95,6 +108,7 @@ UNSEEN: Rules = PRODUCTS | {
 SPARSE_DETR: Rules = UNSEEN | {
     aten.grid_sampler_2d: _outputs(4), ours.deformable_sample: _sampled(4), ours.deformable_attend: _attended(4),
     ours.deformable_match: _sampled(5), ours.deformable_ask: _asked(9),
+    ours.deformable_read: _read(4),
 }
 DETR: Rules = PRODUCTS | {
     **dict.fromkeys((aten.add, aten.add_, aten.sub, aten.mul, aten.div, aten.relu, aten.relu_), _outputs(1)),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from ..attention import on_levels
 from ..encoder import Encoded, EncoderLayer
 from ..selection import ObjectnessScorer, SaliencyScorer, Subset
 from ..structures import Selection, Stage
@@ -32,13 +34,14 @@ class QuickEncoder(nn.Module):
     def forward(self, memory: PlacedPyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
         """The refined memory, which is the one that came: its values are written over."""
         planned = self.plan(memory, len(self.layers), rho=rho)
-        previous = tokens = None
+        previous = None
         for layer, subset in zip(self.layers, planned.subsets, strict=True):
             if subset is not previous:
-                previous, tokens = subset, _take(memory.values, subset).float()
-                positions, centers = _take(memory.positions, subset), _take(memory.grid.centers, subset)
-            layer(tokens, positions, centers, memory, subset.fine)
-            _write(memory.values, subset, cast(Tensor, tokens))
+                previous, chosen = subset, _in_order(subset)
+                tokens, positions = _take(memory.values, chosen).float(), _take(memory.positions, chosen)
+                reference = on_levels(_take(memory.grid.centers, chosen), memory.grid)
+            layer(tokens, positions, reference, memory, chosen)
+            _write(memory.values, chosen, tokens)
         return Encoded(memory, planned.selection, [])
 
 
@@ -50,13 +53,14 @@ class QuickEncoderLayer(nn.Module):
         self.layer = layer
         self.attention = cast("QuickDeformable | QuickKeyAware", layer.attention)
 
-    def forward(self, tokens: Tensor, positions: Tensor, centers: Tensor, memory: PlacedPyramid, fine: int) -> None:
-        """Tokens (B, N, C), the first of them fine, with positions (B, N, C) and centers (B, N, 2): new values."""
-        projected = self.attention.project(memory)
+    def forward(self, tokens: Tensor, positions: Tensor, reference: Tensor, memory: PlacedPyramid,
+                subset: Subset) -> None:
+        """The tokens (B, N, C) of a subset, with positions (B, N, C) and references (B, N, L, 2): new values."""
+        projected = self.attention.project(memory, tokens.shape[1], _still(memory, subset))
         for rows in blocks(tokens):
             old = tokens[:, rows]
-            read = self.attention.read(old + positions[:, rows], centers[:, rows], projected)
-            tokens[:, rows] = self.layer.think(self.layer.norm1(old + read), max(fine - rows.start, 0))
+            read = self.attention.read(old + positions[:, rows], reference[:, rows], projected)
+            tokens[:, rows] = self.layer.think(self.layer.norm1(old + read), max(subset.fine - rows.start, 0))
 
 
 class QuickProjection(nn.Module):
@@ -114,6 +118,19 @@ class QuickObjectness(nn.Module):
         found = [self.head.classify(self.project(memory.values[:, rows] + memory.positions[:, rows],
                                                  memory.silent[:, rows])).amax(-1) for rows in blocks(memory.values)]
         return torch.cat(found, 1), []
+
+
+def _still(memory: PlacedPyramid, subset: Subset) -> int:
+    """How many tokens come before the first that is written to while others read; chosen ones are a copy until then."""
+    return memory.values.shape[1] if isinstance(subset, Selection) else getattr(subset, "start", 0)
+
+
+def _in_order(subset: Subset) -> Subset:
+    """The same tokens as they lie in memory, fine ones first: neighbours read the same places one after the other."""
+    if not isinstance(subset, Selection):
+        return subset
+    order = subset.index.argsort(1)
+    return replace(subset, index=subset.index.gather(1, order), chosen=subset.chosen.gather(1, order))
 
 
 def _take(x: Tensor, subset: Subset) -> Tensor:

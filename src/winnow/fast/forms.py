@@ -21,13 +21,13 @@ from ..papers.faster_rcnn import RegionDetector
 from ..proposals import ProposalProjection
 from ..queries import Proposals
 from ..selection import ObjectnessScorer, SaliencyScorer
-from .attention import LateDeformable, QuickDeformable, QuickDense, QuickKeyAware
+from .attention import READING, QuickDeformable, QuickDense, QuickKeyAware
 from .convolutions import Maps
 from .detector import QuickDetector, QuickRegions
 from .encoder import QuickEncoder, QuickEncoderLayer, QuickObjectness, QuickProjection, QuickSaliency
 from .places import PlacedNeck
 from .products import Conversation, Product, QuickFeedForward, QuickMLP
-from .queries import QuickDecoder, QuickProposals
+from .queries import QuickProposals
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,9 @@ class Form:
     device: torch.device
 
     @property
-    def reads_late(self) -> bool:
-        """Whether reading whole tokens is cheap enough to do without projecting all of them."""
-        return self.device.type == "cpu" and backend_of(torch.empty(0, dtype=self.precision)) != "plain"
+    def reading(self) -> float | None:
+        """What reading costs where whole tokens are read well; none where they are better projected first."""
+        return READING.get(backend_of(torch.empty(0, dtype=self.precision, device=self.device)))
 
 
 @singledispatch
@@ -101,18 +101,15 @@ def _(part: Proposals, form: Form) -> QuickProposals:
 
 
 @quick.register
-def _(part: DecoderStack, form: Form) -> QuickDecoder:
-    for layer in part.layers if form.reads_late else ():
-        if isinstance(layer.attention, DeformableAttention):
-            layer.attention = LateDeformable(layer.attention, form.precision)
+def _(part: DecoderStack, form: Form) -> DecoderStack:
     for head in part.heads:
         _quicken(cast(Head, head))
-    return QuickDecoder(_with_quick_parts(part, form), form.precision)
+    return _with_quick_parts(part, form)
 
 
 @quick.register
 def _(part: DeformableAttention, form: Form) -> QuickDeformable:
-    return QuickDeformable(part, form.precision)
+    return QuickDeformable(part, form.precision, form.reading)
 
 
 @quick.register

@@ -1,4 +1,4 @@
-"""Proposals and the decoder, for predicting."""
+"""Proposals, for predicting."""
 
 from __future__ import annotations
 
@@ -7,10 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ..decoder import Decoded, DecoderStack
 from ..queries import Proposals, rows_of
-from ..structures import Queries, Stage, Tokens
-from .attention import LateDeformable, WholePyramid
+from ..structures import Queries, Stage
 from .encoder import QuickProjection
 from .places import PlacedPyramid
 from .products import blocks
@@ -33,19 +31,3 @@ class QuickProposals(nn.Module):
         boxes = (rows_of(memory.grid.anchors, best) + head.locate(tokens)).sigmoid()
         queries = self.plain.at(memory, best, boxes)
         return replace(queries, content=queries.content.float()), []
-
-
-class QuickDecoder(nn.Module):
-    """A decoder whose layers read the memory before it is projected, where that is less work."""
-
-    def __init__(self, plain: DecoderStack, precision: torch.dtype):
-        super().__init__()
-        self.plain, self.precision = plain, precision
-        self.late = [layer.attention for layer in plain.layers if isinstance(layer.attention, LateDeformable)]
-
-    def forward(self, queries: Queries, memory: Tokens, *, supervised: bool = False) -> Decoded:
-        """Predictions of the last layer."""
-        if isinstance(memory, PlacedPyramid) and any(each.pays(queries.content, memory) for each in self.late):
-            memory = WholePyramid.of(memory, self.precision)
-        decoded: Decoded = self.plain(queries, memory)
-        return decoded

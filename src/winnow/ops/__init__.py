@@ -4,6 +4,7 @@
     deformable_match   how well the keys at given places answer their query
     deformable_attend  sampling that aims by itself: offsets and logits in, for those who need not know where it looked
     deformable_ask     sampling that aims by itself and weighs places by how well their keys answer, for predicting
+    deformable_read    the same of tokens that are still to be projected to values, in part or all, for predicting
     deformable_splat   how much each token is given by those who read it
 
 Shape letters are those of `structures.py`; D is the channels of one head. Places in [0, 1] span a level; reading is
@@ -30,8 +31,8 @@ from . import operators, plain
 from .choice import backend_of, use, wanted
 from .plain import locate, share
 
-__all__ = ["backend_of", "deformable_ask", "deformable_attend", "deformable_match", "deformable_sample",
-           "deformable_splat", "locate", "share", "use"]
+__all__ = ["backend_of", "deformable_ask", "deformable_attend", "deformable_match", "deformable_read",
+           "deformable_sample", "deformable_splat", "locate", "share", "use"]
 
 
 def deformable_sample(values: Tensor, shapes: Shapes, samples: Samples) -> Tensor:
@@ -83,6 +84,22 @@ def deformable_ask(values: Tensor, shapes: Shapes, reference: Tensor, offsets: T
     return operators.ask(values, operators.flat(shapes), offsets, reference, keys, asked)
 
 
+def deformable_read(tokens: Tensor, values: Tensor, shapes: Shapes, reference: Tensor, offsets: Tensor, logits: Tensor,
+                    weight: Tensor, bias: Tensor, padding: Tensor | None = None) -> Tensor:
+    """What `deformable_attend` reads, of whose values only those of the coarser levels are made: the same sums in
+    another order, and less work where few queries meet many tokens.
+
+    tokens (B, T', C) of the finest levels, which weight (M, C, D) and bias (M, D) would make values of, but for those
+    that padding (B, T') says are none; values (B, T - T', M, D) of the other levels; the rest as in `deformable_attend`
+    -> (B, Q, M * D). There is no gradient.
+    """
+    plain.late_levels(tokens, shapes)
+    _check_tokens(tokens.shape[1] + values.shape[1], shapes)
+    if wanted() == "plain":
+        return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding)
+    return operators.read(tokens, operators.flat(shapes), offsets, reference, logits, values, weight, bias, padding)
+
+
 def deformable_splat(shapes: Shapes, samples: Samples) -> Tensor:
     """What each token is given (B, T), in float32: a sample gives its weight to the four tokens around it, bilinearly.
 
@@ -95,6 +112,10 @@ def deformable_splat(shapes: Shapes, samples: Samples) -> Tensor:
 
 
 def _check(values: Tensor, shapes: Shapes) -> None:
+    _check_tokens(values.shape[1], shapes)
+
+
+def _check_tokens(number: int, shapes: Shapes) -> None:
     expected = sum(h * w for h, w in shapes)
-    if values.shape[1] != expected:
-        raise ValueError(f"values hold {values.shape[1]} tokens, but levels of {shapes} have {expected}")
+    if number != expected:
+        raise ValueError(f"values hold {number} tokens, but levels of {shapes} have {expected}")

@@ -18,9 +18,10 @@ from torch import Tensor
 
 from ..structures import Shapes
 from . import plain
-from .plain import attend_backward, locate, match, sample_backward, share, splat
+from .plain import attend_backward, late_levels, locate, match, sample_backward, share, splat
 
-__all__ = ["ask", "attend", "attend_backward", "match", "sample", "sample_backward", "serves", "splat"]
+__all__ = ["ask", "attend", "attend_backward", "match", "read", "sample", "sample_backward", "serves",
+           "splat"]
 
 QUERIES = 4096  # at a time; more do not fit the cache, and fewer are not worth a call
 
@@ -38,12 +39,13 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
         locations, weights = locations[:, :, :, filled], weights[:, :, :, filled]
         shapes = tuple(shapes[level] for level in filled)
     read = torch.zeros(batch, locations.shape[1], heads, dim, dtype=torch.float32, device="cpu")
-    table = values.float().reshape(batch, tokens * heads, dim)
+    own = 1 if heads > 1 and values.stride(2) == 0 else heads  # heads that see the same tokens share their rows
+    table = values[:, :, :own].float().reshape(batch, tokens * own, dim)
     for image in range(batch if filled else 0):
         for start in range(0, locations.shape[1], QUERIES):
             part = slice(start, start + QUERIES)
             bags = read[image, part].flatten(0, 1)
-            for rows, counts in _corners(locations[image, part].float(), weights[image, part].float(), shapes):
+            for rows, counts in _corners(locations[image, part].float(), weights[image, part].float(), shapes, own):
                 bags += F.embedding_bag(rows, table[image], mode="sum", per_sample_weights=counts)
     return read.flatten(2).to(values.dtype)
 
@@ -56,21 +58,37 @@ def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, l
 ask = partial(plain.ask, sample=sample)
 
 
-def _corners(locations: Tensor, weights: Tensor, shapes: Shapes) -> Iterator[tuple[Tensor, Tensor]]:
+def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
+         weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+    """See `ops.deformable_read`. A 1 behind a token, which padding has not, carries the bias."""
+    places, weights = locate(reference, offsets, shapes), share(logits, len(shapes))
+    late = late_levels(tokens, shapes)
+    whole = F.pad(tokens.float(), (0, 1), value=1)
+    if padding is not None:
+        whole = whole.masked_fill_(padding[..., None], 0)
+    found = sample(whole[:, :, None].expand(-1, -1, len(weight), -1), shapes[:late], places[..., :late, :, :],
+                   weights[..., :late, :]).unflatten(-1, (len(weight), -1))
+    late_found = torch.einsum("bqmc,mcd->bqmd", found, torch.cat([weight, bias[:, None]], 1).float()).flatten(2)
+    early = sample(values, shapes[late:], places[..., late:, :, :], weights[..., late:, :])
+    return (late_found + early).to(tokens.dtype)
+
+
+def _corners(locations: Tensor, weights: Tensor, shapes: Shapes, rows_each: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The four tokens around places (Q, M, L, P, 2), one after the other, as rows of a table of tokens and heads.
 
-    Each with what it counts; both are (Q * M, L * P).
+    A token has a row for each head, or one for all. Each comes with what it counts; both are (Q * M, L * P).
     """
     heads, points = locations.shape[1], locations.shape[3]
     each = torch.tensor([[h, w, sum(a * b for a, b in shapes[:i])] for i, (h, w) in enumerate(shapes)])
     places = each.repeat_interleave(points, 0).int()                                       # (L * P, 3)
     height, width, start = places.repeat(heads, 1).unbind(1)                               # (M * L * P,)
-    first = start * heads + torch.arange(heads, dtype=torch.int32).repeat_interleave(len(places))
+    own = torch.arange(heads, dtype=torch.int32) % rows_each
+    first = start * rows_each + own.repeat_interleave(len(places))
     column, left, right = _ends(locations[..., 0].flatten(1), width)
     line, top, bottom = _ends(locations[..., 1].flatten(1), height)
-    rows = line.mul_(width).add_(column).mul_(heads).add_(first)                           # (Q, M * L * P)
+    rows = line.mul_(width).add_(column).mul_(rows_each).add_(first)                           # (Q, M * L * P)
     top, bottom = top.mul_(weights.flatten(1)), bottom.mul_(weights.flatten(1))
-    across, down = (width > 1).int() * heads, (height > 1).int() * width * heads           # to the next token
+    across, down = (width > 1).int() * rows_each, (height > 1).int() * width * rows_each           # to the next token
     for step, count in ((0, top * left), (across, top * right), (down, bottom * left), (down + across, bottom * right)):
         yield (rows + step).view(-1, len(places)), count.view(-1, len(places))
 

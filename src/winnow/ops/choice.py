@@ -44,6 +44,10 @@ class Backend(Protocol):
             asked: Tensor) -> Tensor:
         """See `ops.deformable_ask`."""
 
+    def read(self, tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
+             weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+        """See `ops.deformable_read`."""
+
     def splat(self, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
         """See `ops.deformable_splat`."""
 

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Shapes
-from . import library
-from .plain import share
+from . import library, plain
+from .plain import late_levels, share
 
 FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # what kernels write, whatever torch makes by default
 MOST = 1024  # places of one query's head; a kernel keeps those of a few heads on its stack
+MOST_OF_HEADS = 512  # of all its heads together, each filled up to a GROUP, in `read`, which keeps some queries there
+GROUP, SLAB = 16, 32  # places and channels that kernels take together; see csrc/spots.h and csrc/tokens.h
 
 
 class _Rows(ctypes.Structure):
@@ -35,8 +38,18 @@ class _Call(ctypes.Structure):
                 ("shapes", ctypes.POINTER(ctypes.c_int64)),
                 *((name, _Rows) for name in ("values", "keys", "places", "weights", "reference")),
                 ("sides", ctypes.c_int64), *((name, _Rows) for name in ("rows", "out")), ("nothing", ctypes.c_void_p),
-                *((name, _Rows) for name in ("to_values", "to_places", "to_weights", "to_reference")),
+                *((name, _Rows) for name in ("to_values", "to_places", "to_weights", "to_reference", "tokens")),
+                *((name, ctypes.c_void_p) for name in ("weight", "bias", "padding")),
+                *((name, ctypes.c_int64) for name in ("late", "width", "projected")),
                 ("team", ctypes.c_void_p), ("threads", ctypes.c_int64))
+
+
+class _Late(NamedTuple):
+    """How values are made of what heads find among whole tokens."""
+
+    weight: Tensor          # (M, C, D) float32 without gaps, D filled up to a multiple of SLAB
+    bias: Tensor            # (M, D) likewise
+    padding: Tensor | None  # (B, T') bool without gaps
 
 
 def serves(values: Tensor) -> bool:
@@ -66,6 +79,21 @@ def ask(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, keys
     _run("ask", shapes, values=values, keys=keys, places=offsets.expand(-1, -1, -1, len(shapes), -1, -1),
          reference=reference[:, :, None], rows=asked.to(keys.dtype), out=out)
     return out.flatten(2).to(values.dtype)
+
+
+def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
+         weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+    """See `ops.deformable_read`."""
+    heads, _, dim = weight.shape
+    if heads * (logits.shape[-1] + -logits.shape[-1] % GROUP) > MOST_OF_HEADS:
+        return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding, attend=attend)
+    out = _made(tokens, offsets.shape[1], heads, dim)
+    filled = 0, -dim % SLAB
+    late = _Late(F.pad(weight.float(), filled).contiguous(), F.pad(bias.float(), filled).contiguous(),
+                 None if padding is None else padding.contiguous())
+    _run("read", shapes, late, tokens=tokens[:, :, None], values=values.to(tokens.dtype), places=offsets,
+         weights=logits, reference=reference[:, :, None], out=out)
+    return out.flatten(2).to(tokens.dtype)
 
 
 def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:
@@ -111,41 +139,60 @@ def _made(values: Tensor, *shape: int) -> Tensor:
     return torch.empty(values.shape[0], *shape, dtype=dtype, device="cpu")
 
 
-def _run(name: str, shapes: Shapes, **tensors: Tensor) -> None:
+def _run(name: str, shapes: Shapes, late: _Late | None = None, **tensors: Tensor) -> None:
     """Call a kernel on tensors whose first three dimensions are images, queries or tokens, and heads."""
-    _check(shapes, tensors)
+    _check(shapes, late, tensors)
     images, queries, heads, _, points = tensors["places"].shape[:5]
     sides = [side for shape in shapes for side in shape]
     corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
     channels = tensors["values"].shape[-1] if "values" in tensors else 1
     rows = {role: _by_rows(x) for role, x in tensors.items()}  # held until the kernel is done, and so is nothing
-    nothing = torch.zeros(channels, **FLOATS)
+    nothing = torch.zeros(max(channels, late.weight.shape[1] if late else 0), **FLOATS)
     call = _Call(images, queries, heads, channels, len(shapes), points,
                  (ctypes.c_int64 * len(sides))(*sides), sides=corners, nothing=nothing.data_ptr(), team=library.team(),
                  threads=torch.get_num_threads(), **{role: _Rows.of(x) for role, x in rows.items()})
+    if late:
+        call.late, call.width, call.projected = late_levels(tensors["tokens"], shapes), *late.weight.shape[1:]
+        call.weight, call.bias = late.weight.data_ptr(), late.bias.data_ptr()
+        call.padding = None if late.padding is None else late.padding.data_ptr()
     library.kernel(name)(ctypes.byref(call))
 
 
-def _check(shapes: Shapes, tensors: Mapping[str, Tensor]) -> None:
+def _check(shapes: Shapes, late: _Late | None, tensors: Mapping[str, Tensor]) -> None:
     """ValueError unless tensors fit each other: a kernel trusts what it is told, and would read beyond them."""
     images, queries, heads, *rest = places = tuple(tensors["places"].shape)
     if len(rest) != 3 or rest[0] != len(shapes) or rest[2] != 2 or not 0 < rest[0] * rest[1] <= MOST:
         raise ValueError(f"places have shape (B, Q, M, L, P, 2) with 1 to {MOST} places L * P, got {places} for "
                          f"{len(shapes)} levels")
-    tokens = sum(h * w for h, w in shapes)
+    tokens, whole = sum(h * w for h, w in shapes), tensors["tokens"].shape[1] if late else 0
     asked = (images, queries, heads)
-    for role, first, row in (("values", (images, tokens, heads), None), ("keys", (images, tokens, heads), None),
+    for role, first, row in (("values", (images, tokens - whole, heads), None), ("tokens", (images, whole, 1), None),
+                             ("keys", (images, tokens, heads), None),
                              ("weights", asked, rest[0] * rest[1]), ("rows", asked, None),
                              ("reference", (images, queries, 1), None)):
         x = tensors.get(role)
         if x is not None and (x.shape[:3] != first or row not in (None, x.shape[3:].numel())):
             raise ValueError(f"{role} {tuple(x.shape)} do not fit places {places} on levels of {shapes}")
+    if late:
+        _check_late(late, tensors)
     for role in ("rows", "keys"):
         if role in tensors and tensors[role].shape[-1] != tensors["values"].shape[-1]:
             raise ValueError(f"{role} of {tensors[role].shape[-1]} channels do not fit values of "
                              f"{tensors['values'].shape[-1]}")
     if "reference" in tensors and tensors["reference"].shape[3:] not in ((rest[0], 2), (rest[0], 4)):
         raise ValueError(f"a reference is (B, Q, L, 2 | 4), got {tuple(tensors['reference'].squeeze(2).shape)}")
+
+
+def _check_late(late: _Late, tensors: Mapping[str, Tensor]) -> None:
+    """ValueError unless values can be made of these tokens."""
+    (_, _, heads, channels), (images, whole, _, width) = tensors["values"].shape, tensors["tokens"].shape
+    made = (heads, width, channels + -channels % SLAB)
+    if late.weight.shape != made or late.bias.shape != made[::2]:
+        raise ValueError(f"a weight {tuple(late.weight.shape)} and a bias {tuple(late.bias.shape)} do not make values "
+                         f"of {heads} heads and {channels} channels of tokens of {width}")
+    if late.padding is not None and (late.padding.shape != (images, whole) or late.padding.dtype != torch.bool):
+        raise ValueError(f"padding is {(images, whole)} truth values, got {tuple(late.padding.shape)} of "
+                         f"{late.padding.dtype}")
 
 
 def _by_rows(x: Tensor) -> Tensor:

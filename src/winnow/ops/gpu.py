@@ -24,7 +24,8 @@ from torch import Tensor
 from ..structures import Shapes
 from . import plain
 
-__all__ = ["ask", "attend", "attend_backward", "match", "missing", "sample", "sample_backward", "serves", "splat"]
+__all__ = ["ask", "attend", "attend_backward", "match", "missing", "read", "sample", "sample_backward", "serves",
+           "splat"]
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -107,6 +108,7 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
 
 attend_backward = partial(plain.attend_backward, sample_backward=sample_backward)
 ask = partial(plain.ask, match=match, sample=sample)
+read = partial(plain.read, attend=attend)
 
 
 def _run(name: str, shapes: Shapes, places: Tensor, results: list[Tensor], given: list[Tensor],

@@ -68,6 +68,14 @@ def ask(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tenso
     return choose(values).ask(values, _pairs(shapes), offsets, reference, keys, asked).contiguous()
 
 
+@torch.library.custom_op("winnow::deformable_read", mutates_args=())
+def read(tokens: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
+         weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+    """See `ops.deformable_read`; it has no gradient."""
+    return choose(tokens).read(tokens, _pairs(shapes), offsets, reference, logits, values, weight, bias,
+                               padding).contiguous()
+
+
 @torch.library.custom_op("winnow::deformable_splat", mutates_args=())
 def splat(shapes: Sequence[int], locations: Tensor, weights: Tensor) -> Tensor:
     """See `ops.deformable_splat`; it has no gradient."""
@@ -106,6 +114,12 @@ def _(gradient: Tensor, values: Tensor, shapes: Sequence[int], offsets: Tensor, 
 def _(values: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, keys: Tensor,
       asked: Tensor) -> Tensor:
     return values.new_empty(values.shape[0], offsets.shape[1], values.shape[2] * values.shape[3])
+
+
+@read.register_fake
+def _(tokens: Tensor, shapes: Sequence[int], offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
+      weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
+    return tokens.new_empty(tokens.shape[0], offsets.shape[1], values.shape[2] * values.shape[3])
 
 
 @splat.register_fake

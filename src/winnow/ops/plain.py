@@ -32,6 +32,14 @@ def share(logits: Tensor, levels: int) -> Tensor:
     return logits.softmax(-1, dtype=dtype).unflatten(-1, (levels, -1))
 
 
+def late_levels(tokens: Tensor, shapes: Shapes) -> int:
+    """How many of the finest levels the tokens (B, T', C) are; ValueError if that is no whole number."""
+    starts = [sum(h * w for h, w in shapes[:level]) for level in range(len(shapes) + 1)]
+    if tokens.shape[1] not in starts:
+        raise ValueError(f"{tokens.shape[1]} whole tokens are not those of the finest of the levels {shapes}")
+    return starts.index(tokens.shape[1])
+
+
 def trace_back(to_locations: Tensor, to_weights: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor,
                logits: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of offsets, reference and logits, given those of what `locate` and `share` made of them."""
@@ -84,6 +92,16 @@ def ask(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, keys
     places = locate(reference, offsets, shapes)
     answers = match(keys, shapes, places, asked)
     return sample(values, shapes, places, share(answers.flatten(-2), len(shapes)))
+
+
+def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
+         weight: Tensor, bias: Tensor, padding: Tensor | None, *,
+         attend: Callable[..., Tensor] = attend) -> Tensor:
+    """See `ops.deformable_read`; others attend in their own way."""
+    made = torch.einsum("btc,mcd->btmd", tokens.to(weight.dtype), weight) + bias
+    if padding is not None:
+        made = made.masked_fill_(padding[..., None, None], 0)
+    return attend(torch.cat([made.to(values.dtype), values], 1), shapes, offsets, reference, logits)
 
 
 def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:

@@ -17,11 +17,16 @@ typedef struct {
     int64_t sides;         /* 2 points, 4 boxes */
     Rows rows;             /* (B, Q, M) rows of D: what was asked, or the gradient of what was read */
     Rows out;              /* (B, Q, M) rows of D, or of (L, P) in `match` */
-    const float *nothing;  /* D zeros */
+    const float *nothing;  /* D zeros, and `width` */
     Rows to_values;        /* (B, T, M) rows of D, float32 and zero */
     Rows to_places;        /* like places and weights */
     Rows to_weights;
     Rows to_reference;     /* (B, Q, 1) rows of (L, sides), float32 */
+    Rows tokens;           /* (B, T', 1) rows of `width`: the tokens of the `late` finest levels, in `read` */
+    const float *weight;   /* (M, width, projected): makes values of them; projected is D, to a multiple of SLAB */
+    const float *bias;     /* (M, projected) */
+    const uint8_t *padding; /* (B, T') what is not 0 is not there; or none */
+    int64_t late, width, projected;
     Team *team;            /* none: this thread does all */
     int64_t threads;
 } Call;

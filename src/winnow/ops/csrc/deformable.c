@@ -7,7 +7,7 @@
    A query's head looks at n = L * P places. `aim` turns them into spots: the top left one of the four tokens around a
    place, which of the four exist, and how much each counts. Then, for all channels of a head,
 
-       gather   adds up the tokens by what they count            sample, attend, ask
+       gather   adds up the tokens by what they count            sample, attend, ask, read
        compare  multiplies the tokens with a row of channels     match, ask, and the gradient of places and weights
        scatter  adds a row of channels to the tokens             splat, and the gradient of values
 
@@ -31,6 +31,7 @@ INLINE int64_t together(int64_t points) {
 }
 
 #include "reading.h"
+#include "late.h"
 #include "gradients.h"
 #include "splat.h"
 
@@ -40,6 +41,7 @@ static void start(const Call *call, Work *work, int64_t items, int64_t grain) {
 
 EXPORTED(sample)(const Call *call) { start(call, sample, call->images * call->queries, QUERIES); }
 EXPORTED(attend)(const Call *call) { start(call, attend, call->images * call->queries, QUERIES); }
+EXPORTED(read)(const Call *call) { start(call, read_tokens, call->images * call->queries, 8 * COMPANY); }
 EXPORTED(ask)(const Call *call) { start(call, ask, call->images * call->queries, QUERIES); }
 EXPORTED(match)(const Call *call) { start(call, match, call->images * call->queries, QUERIES); }
 EXPORTED(splat)(const Call *call) { start(call, splat, call->images * call->levels, 1); }

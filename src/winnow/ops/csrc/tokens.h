@@ -21,24 +21,39 @@ INLINE void corners(const Plane *from, const Spots *spots, int64_t i, char *at[4
     at[3] = at[2] + from->stride;
 }
 
-#define LINE 64 /* bytes that come from memory at once */
-
-/* Looks for the four tokens around places, and sends for them: they are here by the time that others are read.
-   Nothing is a row of zeros, for where there is no token. */
-INLINE void look_for(const Plane *from, const float *nothing, Spots *spots) {
+/* Finds the four tokens around places: those of the first `late` places in one plane, of the others in another. Nothing
+   is a row of zeros, for where there is no token. */
+INLINE void find(const Plane *whole, int64_t late, const Plane *values, const float *nothing, Spots *spots) {
+    Longs number;
+    for (int i = 0; i < LANES / 2; i++) number[i] = i;
     for (int64_t i = 0; i < spots->n; i += LANES / 2) {
         Longs token = __builtin_convertvector(*(FewIntsAnywhere *)(spots->token + i), Longs);
         Longs columns = __builtin_convertvector(*(FewIntsAnywhere *)(spots->columns + i), Longs);
         Longs there = __builtin_convertvector(*(FewIntsAnywhere *)(spots->there + i), Longs);
-        Longs first = token * from->stride + ((int64_t)from->data - (int64_t)nothing), line = columns * from->stride;
-        Longs place[4] = {first, first + from->stride, first + line, first + line + from->stride};
+        Longs first = number + i < late;
+        Longs stride = (first & whole->stride) | (~first & values->stride);
+        Longs data = (first & (int64_t)whole->data) | (~first & (int64_t)values->data);
+        Longs from = token * stride + (data - (int64_t)nothing), line = columns * stride;
+        Longs place[4] = {from, from + stride, from + line, from + line + stride};
         for (int k = 0; k < 4; k++)
             *(LongsAnywhere *)(spots->corners.at[k] + i) = (int64_t)nothing + (place[k] & -(there >> k & 1));
     }
-    for (int64_t i = 0; i < spots->n; i++)
+}
+
+#define LINE 64 /* bytes that come from memory at once */
+
+/* Sends for the tokens around places from ... to, for so many bytes of each: they are here by the time that others are
+   read. The nearest cache is too small for them. */
+INLINE void send_for(const Corners *corners, int64_t from, int64_t to, int64_t bytes) {
+    for (int64_t i = from; i < to; i++)
         for (int k = 0; k < 4; k++)
-            for (int64_t byte = 0; byte < SLAB * (from->half ? 2 : 4); byte += LINE)
-                __builtin_prefetch((char *)spots->corners.at[k][i] + byte, 0, 2); /* the nearest cache is too small */
+            for (int64_t byte = 0; byte < bytes; byte += LINE)
+                __builtin_prefetch((char *)corners->at[k][i] + byte, 0, 2);
+}
+
+INLINE void look_for(const Plane *values, const float *nothing, Spots *spots) {
+    find(values, 0, values, nothing, spots);
+    send_for(&spots->corners, 0, spots->n, SLAB * (values->half ? 2 : 4));
 }
 
 /* Vectors of channels, from c on, of all n places together. */
