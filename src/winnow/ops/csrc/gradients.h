@@ -12,6 +12,24 @@ INLINE void slope(const Spots *spots, int64_t i, float *along, float *down, floa
     *much = (a[0] * (1 - right) + a[1] * right) * (1 - below) + (a[2] * (1 - right) + a[3] * right) * below;
 }
 
+/* Offsets around a reference become locations in [0, 1] of the level. That rounds, as where places are kept, and so it
+   shall: models start out looking at tokens' very centres, where reading has a slope to either side, and rounding takes
+   now the one and now the other. Without it all queries would look to the same side. */
+INLINE void locate(const Call *call, int64_t level, Spots *spots, int64_t from, const char *reference) {
+    int64_t at = level * call->sides;
+    int half = (int)call->reference.half;
+    float step_x = 1 / (spots->width[from] > 0 ? spots->width[from] : 1);
+    float step_y = 1 / (spots->height[from] > 0 ? spots->height[from] : 1);
+    if (call->sides == 4) {
+        step_x = get(reference, at + 2, half) * (0.5f / call->points);
+        step_y = get(reference, at + 3, half) * (0.5f / call->points);
+    }
+    for (int64_t i = from; i < from + call->points; i++) {
+        spots->x[i] = get(reference, at, half) + spots->x[i] * step_x;
+        spots->y[i] = get(reference, at + 1, half) + spots->y[i] * step_y;
+    }
+}
+
 /* Gradients of one head's reading of one level, of which no other thread has a part. Places are locations, or (fused)
    offsets, whose gradient is then in tokens. */
 INLINE void learn(const Call *call, int64_t from, int64_t to, int fused) {
@@ -28,7 +46,7 @@ INLINE void learn(const Call *call, int64_t from, int64_t to, int fused) {
             int64_t many = start + most < call->queries ? most : call->queries - start;
             read_block(call, &spots, b, start, many, m, first);
             for (int64_t j = 0; fused && j < many; j++)
-                refer_level(call, level, &spots, j * points, row(&call->reference, b, start + j, 0));
+                locate(call, level, &spots, j * points, row(&call->reference, b, start + j, 0));
             aim(&spots);
             for (int64_t j = 0; j < many; j++) {
                 const char *came = row(&call->rows, b, start + j, m);
