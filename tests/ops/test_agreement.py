@@ -271,11 +271,38 @@ def test_reading_tokens_hands_on_what_is_not_a_number_and_nothing_from_far_outsi
     close(found.nan_to_num(), exact.nan_to_num())
 
 
-def test_more_heads_than_a_kernel_keeps_read_tokens_as_well(backend: str) -> None:
+def test_more_heads_and_channels_than_a_kernel_keeps_read_tokens_as_well(backend: str) -> None:
     given = late(PYRAMID, 1)
     many = {name: given[name].repeat_interleave(40, dim) for name, dim in (
         ("values", 2), ("offsets", 2), ("logits", 2), ("weight", 0), ("bias", 0))}
     close(deformable_read(**given | many), exactly(given | many))
+    for wide in (late(PYRAMID, 1, width=5000), late(PYRAMID, 1, dim=5000)):
+        close(deformable_read(**wide), exactly(wide))
+
+
+@pytest.mark.parametrize("heads", [1, 40])
+def test_what_is_read_has_the_type_of_the_tokens(backend: str, heads: int) -> None:
+    given = late(PYRAMID, 1)
+    many = {name: given[name].repeat_interleave(heads, dim) for name, dim in (
+        ("values", 2), ("offsets", 2), ("logits", 2), ("weight", 0), ("bias", 0))}
+    mixed = given | many | {"tokens": given["tokens"].bfloat16()}
+    found = deformable_read(**mixed)
+    assert found.dtype == torch.bfloat16
+    close(found, exactly(mixed), 2.0**-6)
+
+
+def test_one_level_of_offsets_stands_for_all_when_tokens_are_read(backend: str) -> None:
+    given = late(PYRAMID, 2)
+    given["offsets"] = given["offsets"][:, :, :, :1]
+    close(deformable_read(**given), exactly(given))
+
+
+def test_a_place_that_is_not_a_number_is_handed_on_from_a_level_without_tokens(backend: str) -> None:
+    shapes = ((2, 3), (0, 5), (1, 1))
+    where = torch.rand(B, Q, M, len(shapes), P, 2)
+    where[1, 5, 2, 1, 0, 0] = torch.nan
+    read = deformable_sample(values(shapes, 16), shapes, Samples(where, weights(shapes))).unflatten(2, (M, 16))
+    assert read.isnan().any(-1).nonzero().tolist() == [[1, 5, 2]]
 
 
 def test_whole_tokens_must_be_those_of_the_finest_levels(backend: str) -> None:
@@ -284,6 +311,23 @@ def test_whole_tokens_must_be_those_of_the_finest_levels(backend: str) -> None:
         deformable_read(**given | {"tokens": given["tokens"][:, 1:]})
     with pytest.raises(ValueError, match="tokens, but levels"):
         deformable_read(**given | {"values": given["values"][:, 1:]})
+
+
+def test_at_tokens_centres_gradients_look_to_the_side_that_rounded_locations_do(backend: str) -> None:
+    """As models start: either side is a gradient there, and rounding has it differ from query to query."""
+    shapes = ((23, 31),)
+    down, along = (torch.arange(23) + 0.5) / 23, (torch.arange(31) + 0.5) / 31
+    centres = torch.stack(torch.meshgrid(along, down, indexing="xy"), -1)
+    reference = centres.view(1, -1, 1, 2).expand(B, -1, -1, -1)
+    offsets = torch.randint(-2, 3, (B, reference.shape[1], M, 1, P, 2)).float()
+    given = values(shapes, 8), reference, offsets, torch.randn(B, reference.shape[1], M, P)
+    ours, theirs = ([each.clone().requires_grad_() for each in given] for _ in range(2))
+    read = deformable_attend(ours[0], shapes, *ours[1:])
+    found = torch.autograd.grad(read.sum(), ours)
+    samples = Samples(locate(theirs[1], theirs[2], shapes), share(theirs[3], 1))
+    by_locations = torch.autograd.grad(deformable_sample(theirs[0], shapes, samples).sum(), theirs)
+    for mine, other in zip(found, by_locations, strict=True):
+        close(mine, other, 1e-4)
 
 
 def test_halves_learn_to_aim(backend: str) -> None:

@@ -4,7 +4,7 @@
     deformable_match   how well the keys at given places answer their query
     deformable_attend  sampling that aims by itself: offsets and logits in, for those who need not know where it looked
     deformable_ask     sampling that aims by itself and weighs places by how well their keys answer, for predicting
-    deformable_read    the same of tokens that are still to be projected to values, in part or all, for predicting
+    deformable_read    what deformable_attend reads, of tokens still to be projected to values in part, for predicting
     deformable_splat   how much each token is given by those who read it
 
 Shape letters are those of `structures.py`; D is the channels of one head. Places in [0, 1] span a level; reading is
@@ -91,7 +91,7 @@ def deformable_read(tokens: Tensor, values: Tensor, shapes: Shapes, reference: T
 
     tokens (B, T', C) of the finest levels, which weight (M, C, D) and bias (M, D) would make values of, but for those
     that padding (B, T') says are none; values (B, T - T', M, D) of the other levels; the rest as in `deformable_attend`
-    -> (B, Q, M * D). There is no gradient.
+    -> (B, Q, M * D) of the tokens' type. There is no gradient.
     """
     plain.late_levels(tokens, shapes)
     _check_tokens(tokens.shape[1] + values.shape[1], shapes)

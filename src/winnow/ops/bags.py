@@ -35,7 +35,9 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
     """See `ops.deformable_sample`."""
     batch, tokens, heads, dim = values.shape
     filled = [level for level, (h, w) in enumerate(shapes) if h * w]
+    nowhere = locations.new_zeros(()).bool()
     if len(filled) < len(shapes):
+        nowhere = locations.isnan().flatten(3).any(-1, keepdim=True)  # on levels without tokens, too
         locations, weights = locations[:, :, :, filled], weights[:, :, :, filled]
         shapes = tuple(shapes[level] for level in filled)
     read = torch.zeros(batch, locations.shape[1], heads, dim, dtype=torch.float32, device="cpu")
@@ -47,7 +49,7 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
             bags = read[image, part].flatten(0, 1)
             for rows, counts in _corners(locations[image, part].float(), weights[image, part].float(), shapes, own):
                 bags += F.embedding_bag(rows, table[image], mode="sum", per_sample_weights=counts)
-    return read.flatten(2).to(values.dtype)
+    return read.masked_fill_(nowhere, torch.nan).flatten(2).to(values.dtype)
 
 
 def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:

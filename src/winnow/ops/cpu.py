@@ -17,6 +17,7 @@ from .plain import late_levels, share
 FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # what kernels write, whatever torch makes by default
 MOST = 1024  # places of one query's head; a kernel keeps those of a few heads on its stack
 MOST_OF_HEADS = 512  # of all its heads together, each filled up to a GROUP, in `read`, which keeps some queries there
+WIDEST = 4096  # channels of a token or a head there
 GROUP, SLAB = 16, 32  # places and channels that kernels take together; see csrc/spots.h and csrc/tokens.h
 
 
@@ -84,13 +85,14 @@ def ask(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, keys
 def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor, values: Tensor,
          weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
     """See `ops.deformable_read`."""
-    heads, _, dim = weight.shape
-    if heads * (logits.shape[-1] + -logits.shape[-1] % GROUP) > MOST_OF_HEADS:
+    heads, width, dim = weight.shape
+    if max(width, dim) > WIDEST or heads * (logits.shape[-1] + -logits.shape[-1] % GROUP) > MOST_OF_HEADS:
         return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding, attend=attend)
     out = _made(tokens, offsets.shape[1], heads, dim)
     filled = 0, -dim % SLAB
     late = _Late(F.pad(weight.float(), filled).contiguous(), F.pad(bias.float(), filled).contiguous(),
                  None if padding is None else padding.contiguous())
+    offsets = offsets.expand(-1, -1, -1, len(shapes), -1, -1)
     _run("read", shapes, late, tokens=tokens[:, :, None], values=values.to(tokens.dtype), places=offsets,
          weights=logits, reference=reference[:, :, None], out=out)
     return out.flatten(2).to(tokens.dtype)

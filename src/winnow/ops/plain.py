@@ -101,7 +101,7 @@ def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, log
     made = torch.einsum("btc,mcd->btmd", tokens.to(weight.dtype), weight) + bias
     if padding is not None:
         made = made.masked_fill_(padding[..., None, None], 0)
-    return attend(torch.cat([made.to(values.dtype), values], 1), shapes, offsets, reference, logits)
+    return attend(torch.cat([made.to(tokens.dtype), values.to(tokens.dtype)], 1), shapes, offsets, reference, logits)
 
 
 def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:

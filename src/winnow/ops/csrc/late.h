@@ -100,9 +100,9 @@ INLINE void read_late(const Call *call, int64_t from, int64_t to, int half) {
                 for (int64_t c = 0; c < width; c++) found[q * width + c] = 0;
                 add_up(&corners, 0, late, found + q * width, width, half);
                 for (int64_t d = 0; d < projected; d++)
-                    sums[q * projected + d] = bare[q * heads + m] * call->bias[m * projected + d];
+                    sums[q * projected + d] = late ? bare[q * heads + m] * call->bias[m * projected + d] : 0;
             }
-            add_projected(found, width, call->weight + m * width * projected, projected, sums);
+            if (late) add_projected(found, width, call->weight + m * width * projected, projected, sums);
             for (int64_t q = 0; q < members; q++) {
                 Corners corners = four(kept + (q * heads + m) * size, n);
                 float *sum = sums + q * projected;
