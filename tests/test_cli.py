@@ -94,7 +94,8 @@ def test_a_known_model_without_weights_is_told(winnow, pictures):
 
 
 def test_an_unknown_setting_is_told_with_near_ones(winnow, pictures):
-    one_line(winnow("train", pictures, "--set", "learning_rate=3"), 2, "no setting 'learning_rate'")
+    one_line(winnow("train", pictures, "--set", "epoch=3"), 2, "no setting 'epoch'", "mean epochs")
+    one_line(winnow("train", pictures, "--set", "learning_rate=3"), 2, "no setting 'learning_rate'", "there are", "lr")
     one_line(winnow("train", pictures, "--set", "lr"), 2, "--set takes key=value, got 'lr'")
 
 

@@ -36,6 +36,7 @@ from .. import ops  # noqa: F401 (what registers torch.ops.winnow)
 from ..attention import KeyAwareAttention
 from ..decoder import Decoder
 from ..interface import BaseDetector
+from ..ops.plain import late_levels
 from ..queries import MixedQueries
 from ..selection import Interleaved
 from ..structures import Batch, Target
@@ -88,8 +89,8 @@ def _read(factor: int) -> Rule:
     """So much for each element that is read, and a product for each query where tokens are read whole."""
     def cost(_out: Tensor, tokens: Tensor, shapes: list[int], _offsets: Tensor, _reference: Tensor, logits: Tensor,
              values: Tensor, weight: Tensor, *_: Any) -> int:
-        starts = itertools.accumulate((h * w for h, w in zip(shapes[::2], shapes[1::2], strict=True)), initial=0)
-        late, width = list(starts).index(tokens.shape[1]), tokens.shape[-1]
+        late = late_levels(tokens, tuple(zip(shapes[::2], shapes[1::2], strict=True)))
+        width = tokens.shape[-1]
         channels = late * width + (len(shapes) // 2 - late) * values.shape[-1]  # that a place of each level gives
         return (factor * channels * logits.numel() // (len(shapes) // 2)
                 + (logits[..., 0].numel() * width * weight.shape[-1] if late else 0))

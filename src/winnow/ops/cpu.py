@@ -89,9 +89,7 @@ def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, log
     if max(width, dim) > WIDEST or heads * (logits.shape[-1] + -logits.shape[-1] % GROUP) > MOST_OF_HEADS:
         return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding, attend=attend)
     out = _made(tokens, offsets.shape[1], heads, dim)
-    filled = 0, -dim % SLAB
-    late = _Late(F.pad(weight.float(), filled).contiguous(), F.pad(bias.float(), filled).contiguous(),
-                 None if padding is None else padding.contiguous())
+    late = _Late(_filled(weight), _filled(bias), None if padding is None else padding.contiguous())
     offsets = offsets.expand(-1, -1, -1, len(shapes), -1, -1)
     _run("read", shapes, late, tokens=tokens[:, :, None], values=values.to(tokens.dtype), places=offsets,
          weights=logits, reference=reference[:, :, None], out=out)
@@ -195,6 +193,12 @@ def _check_late(late: _Late, tensors: Mapping[str, Tensor]) -> None:
     if late.padding is not None and (late.padding.shape != (images, whole) or late.padding.dtype != torch.bool):
         raise ValueError(f"padding is {(images, whole)} truth values, got {tuple(late.padding.shape)} of "
                          f"{late.padding.dtype}")
+
+
+def _filled(x: Tensor) -> Tensor:
+    """Rows without gaps in float32, filled up with zeros to a multiple of SLAB."""
+    fill = -x.shape[-1] % SLAB
+    return (F.pad(x.float(), (0, fill)) if fill else x.float()).contiguous()  # to fill up by none is a copy
 
 
 def _by_rows(x: Tensor) -> Tensor:
