@@ -14,7 +14,7 @@ from ..structures import Tokens
 from .places import PlacedPyramid
 from .products import Conversation, Product
 
-READING = {"cpu": 4.0, "torch": 16.0}  # multiplications take as long as reading a number, by who reads; measured
+READING = {"cpu": 3.5, "torch": 16.0}  # multiplications take as long as reading a number, by who reads; measured
 
 
 @dataclass(frozen=True)

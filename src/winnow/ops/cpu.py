@@ -16,9 +16,8 @@ from .plain import late_levels, share
 
 FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # what kernels write, whatever torch makes by default
 MOST = 1024  # places of one query's head; a kernel keeps those of a few heads on its stack
-MOST_OF_HEADS = 512  # of all its heads together, each filled up to a GROUP, in `read`, which keeps some queries there
-WIDEST = 4096  # channels of a token or a head there
-GROUP, SLAB = 16, 32  # places and channels that kernels take together; see csrc/spots.h and csrc/tokens.h
+WIDEST = 8192  # channels of all heads together in `read`, which keeps what some queries found there
+SLAB = 32  # channels that kernels take together; see csrc/tokens.h
 
 
 class _Rows(ctypes.Structure):
@@ -86,7 +85,7 @@ def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, log
          weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
     """See `ops.deformable_read`."""
     heads, width, dim = weight.shape
-    if max(width, dim) > WIDEST or heads * (logits.shape[-1] + -logits.shape[-1] % GROUP) > MOST_OF_HEADS:
+    if heads * max(width, dim) > WIDEST:
         return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding, attend=attend)
     out = _made(tokens, offsets.shape[1], heads, dim)
     late = _Late(_filled(weight), _filled(bias), None if padding is None else padding.contiguous())

@@ -1,12 +1,13 @@
 /* Reading tokens before they are projected: a head reads whole tokens of the finest levels and projects what it found,
    which is less work than projecting all of them where queries are few. Of the other levels it reads values.
 
-   A thread takes a company of queries, head by head, so that a head's weights serve them all. */
+   A thread takes a company of queries: all their heads read, and then each head's weights serve all of them. */
 
 #define COMPANY 12
-#define BAND 128                                        /* channels of tokens that stay in registers */
-#define VECTORS (SLAB / LANES)                          /* of channels that are projected at once */
-#define ABREAST (LANES == 16 ? 12 : LANES == 8 ? 3 : 1) /* queries that have their sums in registers meanwhile */
+#define BAND (8 * LANES)               /* channels of tokens that stay in registers */
+#define VECTORS 2                      /* of channels that are projected at once */
+#define ABREAST (LANES == 16 ? 12 : 6) /* queries that have their sums in registers meanwhile */
+#define FIRST (2 * LINE)               /* bytes of a whole token that are sent for; the others follow by themselves */
 
 /* Nothing is there on padding. */
 INLINE void leave_out(Spots *spots, int64_t places, const uint8_t *padding) {
@@ -51,63 +52,70 @@ INLINE void add_up(const Corners *corners, int64_t from, int64_t to, float *sum,
 /* Adds found (COMPANY, width) times weight (width, projected) to sums (COMPANY, projected). */
 INLINE void add_projected(const float *found, int64_t width, const float *weight, int64_t projected, float *sums) {
     for (int64_t first = 0; first < COMPANY; first += ABREAST)
-        for (int64_t d = 0; d < projected; d += SLAB) {
+        for (int64_t d = 0; d < projected; d += VECTORS * LANES) {
             Lanes total[ABREAST][VECTORS];
             for (int q = 0; q < ABREAST; q++)
                 for (int v = 0; v < VECTORS; v++)
                     total[q][v] = *(Anywhere *)(sums + (first + q) * projected + d + v * LANES);
-            for (int64_t c = 0; c < width; c++)
-                for (int v = 0; v < VECTORS; v++) {
-                    Lanes row = *(const Anywhere *)(weight + c * projected + d + v * LANES);
-                    for (int q = 0; q < ABREAST; q++) total[q][v] += found[(first + q) * width + c] * row;
-                }
+            for (int64_t c = 0; c < width; c++) {
+                Lanes row[VECTORS];
+                for (int v = 0; v < VECTORS; v++) row[v] = *(const Anywhere *)(weight + c * projected + d + v * LANES);
+                for (int q = 0; q < ABREAST; q++) /* one number at a time, or there are too few registers */
+                    for (int v = 0; v < VECTORS; v++) total[q][v] += found[(first + q) * width + c] * row[v];
+            }
             for (int q = 0; q < ABREAST; q++)
                 for (int v = 0; v < VECTORS; v++)
                     *(Anywhere *)(sums + (first + q) * projected + d + v * LANES) = total[q][v];
         }
 }
 
+/* Where a query's head looks; its sum starts with the bias, for as much of it as it reads. */
+INLINE void look_late(const Call *call, Spots *spots, int64_t item, int64_t m, int64_t late, int64_t start, float *sum) {
+    int64_t b = item / call->queries, q = item % call->queries;
+    Plane tokens = plane(&call->tokens, b, 0), values = plane(&call->values, b, m);
+    values.data -= start * values.stride; /* spots number the tokens of all levels */
+    if (m == 0) refer(call, spots, row(&call->reference, b, q, 0));
+    read_spots(call, spots, b, q, m);
+    share(spots);
+    aim(spots);
+    if (call->padding) leave_out(spots, late, call->padding + b * start);
+    float bare = late ? covered(spots, late) : 0;
+    for (int64_t d = 0; d < call->projected; d++) sum[d] = late ? bare * call->bias[m * call->projected + d] : 0;
+    find(&tokens, late, &values, call->nothing, spots);
+    send_for(&spots->corners, 0, late, FIRST);
+    send_for(&spots->corners, late, spots->n, SLAB * bytes(&call->values));
+}
+
 INLINE void read_late(const Call *call, int64_t from, int64_t to, int half) {
-    int64_t n = call->levels * call->points, late = call->late * call->points, start = 0;
-    int64_t heads = call->heads, width = call->width, projected = call->projected, size = CORNERS * padded(n);
+    int64_t n = call->levels * call->points, late = call->late * call->points, start = 0, size = CORNERS * padded(n);
+    int64_t heads = call->heads, width = call->width, projected = call->projected;
     for (int64_t l = 0; l < call->late; l++) start += call->shapes[2 * l] * call->shapes[2 * l + 1];
-    float room[ROOM(n)], kept[COMPANY * heads * size], bare[COMPANY * heads];
-    float found[COMPANY * width], sums[COMPANY * projected];
+    float room[ROOM(n)], kept[(AHEAD + 1) * size], found[heads * COMPANY * width], sums[heads * COMPANY * projected];
     Spots spots = furnish(room, n);
     lay_levels(call, &spots);
-    for (int64_t i = 0; i < COMPANY * width; i++) found[i] = 0; /* a company may not be complete */
-    for (int64_t i = 0; i < COMPANY * projected; i++) sums[i] = 0;
+    for (int64_t i = 0; i < heads * COMPANY * width; i++) found[i] = 0; /* a company may not be complete */
+    for (int64_t i = 0; i < heads * COMPANY * projected; i++) sums[i] = 0;
     for (int64_t first = from; first < to; first += COMPANY) {
         int64_t members = to - first < COMPANY ? to - first : COMPANY;
-        for (int64_t j = 0; j < members * heads; j++) {
-            int64_t item = first + j / heads, m = j % heads, b = item / call->queries, q = item % call->queries;
-            Plane tokens = plane(&call->tokens, b, 0), values = plane(&call->values, b, m);
-            values.data -= start * values.stride; /* spots number the tokens of all levels */
-            spots.corners = four(kept + j * size, n);
-            if (m == 0) refer(call, &spots, row(&call->reference, b, q, 0));
-            read_spots(call, &spots, b, q, m);
-            share(&spots);
-            aim(&spots);
-            if (call->padding) leave_out(&spots, late, call->padding + b * start);
-            bare[j] = covered(&spots, late);
-            find(&tokens, late, &values, call->nothing, &spots);
-            send_for(&spots.corners, 0, late, width * bytes(&call->tokens));
-            send_for(&spots.corners, late, n, SLAB * bytes(&call->values));
+        for (int64_t i = 0; i < members * heads + AHEAD; i++) {
+            if (i < members * heads) {
+                int64_t q = i / heads, m = i % heads;
+                spots.corners = four(kept + i % (AHEAD + 1) * size, n);
+                look_late(call, &spots, first + q, m, late, start, sums + (m * COMPANY + q) * projected);
+            }
+            if (i >= AHEAD) {
+                int64_t ready = i - AHEAD, at = ready % heads * COMPANY + ready / heads;
+                Corners corners = four(kept + ready % (AHEAD + 1) * size, n);
+                for (int64_t c = 0; c < width; c++) found[at * width + c] = 0;
+                add_up(&corners, 0, late, found + at * width, width, half);
+                add_up(&corners, late, n, sums + at * projected, call->channels, half);
+            }
         }
         for (int64_t m = 0; m < heads; m++) {
-            for (int64_t q = 0; q < members; q++) {
-                Corners corners = four(kept + (q * heads + m) * size, n);
-                for (int64_t c = 0; c < width; c++) found[q * width + c] = 0;
-                add_up(&corners, 0, late, found + q * width, width, half);
-                for (int64_t d = 0; d < projected; d++)
-                    sums[q * projected + d] = late ? bare[q * heads + m] * call->bias[m * projected + d] : 0;
-            }
-            if (late) add_projected(found, width, call->weight + m * width * projected, projected, sums);
-            for (int64_t q = 0; q < members; q++) {
-                Corners corners = four(kept + (q * heads + m) * size, n);
-                float *sum = sums + q * projected;
+            float *sum = sums + m * COMPANY * projected;
+            if (late) add_projected(found + m * COMPANY * width, width, call->weight + m * width * projected, projected, sum);
+            for (int64_t q = 0; q < members; q++, sum += projected) {
                 char *out = row(&call->out, (first + q) / call->queries, (first + q) % call->queries, m);
-                add_up(&corners, late, n, sum, call->channels, half);
                 for (int64_t d = 0; d < call->channels; d++) set(out, d, sum[d], half);
             }
         }
