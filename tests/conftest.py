@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from winnow import cli, ops
+from winnow import cli, fast, ops
 from winnow.ops import build, gpu, library
 from winnow.ops.choice import BACKENDS
 
@@ -33,6 +33,12 @@ def ctrl_c() -> None:
     """Ctrl-C is heard, also where tests are a background job of a shell, which has those ignore it."""
     if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(autouse=True)
+def halves(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In tests bf16 is bf16, also on a processor that takes float32 in its place because that is quicker."""
+    monkeypatch.setattr(fast, "has_halves", lambda device: True)
 
 
 @pytest.fixture(autouse=True)

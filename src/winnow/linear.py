@@ -1,7 +1,8 @@
-"""Linear layers while they learn: PyTorch's numbers but for the order of sums, by oneDNN where that is there.
+"""Linear layers while they learn: PyTorch's numbers but for the order of sums, by whoever multiplies sooner.
 
-On a processor PyTorch multiplies float32 matrices by MKL, which takes up to a third longer for the tall ones that
-tokens make. Halves are oneDNN's already, and compiled graphs choose for themselves.
+On a processor PyTorch multiplies float32 matrices by MKL. With vectors of AVX-512 that takes up to a third longer than
+oneDNN for the tall ones that tokens make, with those of AVX2 a sixth less. Halves are oneDNN's already, and compiled
+graphs choose for themselves.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch.autograd.function import once_differentiable
 ONEDNN = {dtype for dtype, able in (  # types that the fused operators of torch.compile know on this processor
     (torch.float32, lambda: True), (torch.bfloat16, torch.ops.mkldnn._is_mkldnn_bf16_supported),
 ) if torch.backends.mkldnn.is_available() and able()}
+MKL = torch.backends.mkl.is_available() and torch.backends.cpu.get_cpu_capability() != "AVX512"  # is sooner in float32
 LEAST_ROWS = 256  # that learn by oneDNN; before it multiplies it orders the weights anew, which takes its time
 ROWS = 2048  # that a processor takes at a time, so that what it computes between two products stays in its cache
 
@@ -60,6 +62,11 @@ def has_onednn(x: Tensor) -> bool:
     return x.device.type == "cpu" and x.dtype in ONEDNN
 
 
+def has_halves(device: str) -> bool:
+    """Whether a kind of device has arithmetic for bf16; a processor without takes some ten times as long as in fp32."""
+    return device != "cpu" or torch.bfloat16 in ONEDNN
+
+
 def learns_by_onednn(x: Tensor, weight: Tensor) -> bool:
     """Whether gradients may be wanted of a product in float32 that oneDNN can do sooner."""
     return (torch.is_grad_enabled() and x.dtype == weight.dtype == torch.float32 and has_onednn(x)
@@ -70,10 +77,23 @@ def learns_by_onednn(x: Tensor, weight: Tensor) -> bool:
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: str = "none") -> Tensor:
     """x (..., in) by weight (out, in) plus bias (out), (..., out), where `has_onednn`; autograd knows nothing of it.
 
-    The "relu" comes for nothing, but makes 0 of what is not a number: it is for predicting only.
+    The "relu" comes for nothing by oneDNN, but makes 0 of what is not a number: it is for predicting only.
     """
+    if MKL and x.dtype == torch.float32:
+        y = F.linear(x, weight, bias)
+        return y.relu_() if activation == "relu" else y
     bias = None if bias is None else bias.contiguous()  # it is read as if it were
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], ""))
+
+
+def product_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """The `product` of x (B, N, in) written to out (B, N, out), where `has_onednn`; some rows at a time."""
+    for made, given in zip(out, x, strict=True):
+        for few, read in zip(made.split(ROWS), given.split(ROWS), strict=True):
+            if MKL and x.dtype == torch.float32:
+                torch.addmm(bias, read, weight.t(), out=few)
+            else:
+                few.copy_(product(read, weight, bias))
 
 
 def rows(x: Tensor) -> Tensor:

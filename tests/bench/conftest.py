@@ -13,7 +13,8 @@ from winnow.bench.processes import LostError, Pool
 from winnow.bench.run import Run, Settings
 
 RATES = {"rates": {"products": {"fp32": {"matmul": 100.0, "conv": 80.0}, "bf16": {"matmul": 200.0, "conv": 100.0}},
-                   "copy": 10.0}, "torch": "2", "threads": 2, "gpu": None, "uncounted": "no counter"}
+                   "copy": 10.0}, "torch": "2", "threads": 2, "gpu": None, "uncounted": "no counter",
+         "instead": {}}
 
 
 class Told:

@@ -79,6 +79,15 @@ def test_processor_seconds_are_always_shown_and_instructions_where_they_are_coun
     assert {(each["processor_s"], each["ginstructions"]) for each in as_dict(run)["rows"]} == {(0.25, 12.5)}
 
 
+def test_what_is_computed_in_another_precision_than_asked_is_told(told: type[Told],
+                                                                  monkeypatch: pytest.MonkeyPatch) -> None:
+    said = "bf16 is computed in fp32 where we predict"
+    assert said not in text(measured(TINY))
+    monkeypatch.setattr(bench, "rates", lambda *_: RATES | {"instead": {"bf16": "fp32"}})
+    assert text(measured(TINY)).count(said) == 1
+    assert said not in text(measured(Request(["sparse-detr-tiny"], [(64, 96)])))
+
+
 def test_every_line_says_which_row_it_is_about(told: type[Told]) -> None:
     request = Request(["sparse-detr-tiny"], [(64, 96), (96, 64)], [1, 2])
     rows = as_dict(measured(request))["rows"]

@@ -13,13 +13,13 @@ import pytest
 import torch
 from torch import nn
 
-from winnow import linear, ops, papers
+from winnow import fast, linear, ops, papers
 from winnow.backbone import Backbone
 from winnow.errors import UsageError
 from winnow.fast import products
 from winnow.fast.attention import QuickDeformable
 from winnow.fast.places import REMEMBERED
-from winnow.fast.products import Product
+from winnow.fast.products import Product, Room
 from winnow.interface import BaseDetector
 from winnow.selection import Lite
 from winnow.structures import Batch, Output
@@ -84,6 +84,41 @@ def test_processors_without_the_fused_operators_give_the_same(kinds: set[torch.d
     monkeypatch.setattr(linear, "ONEDNN", kinds)
     agree(detector, detector.optimize(), batch_of((64, 96)))
     assert detector.optimize("bf16")(batch_of((64, 96))).final.boxes.isfinite().all()
+
+
+def test_a_processor_without_arithmetic_for_bf16_takes_float32_and_says_so(
+        monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+    monkeypatch.setattr(fast, "has_halves", linear.has_halves)
+    monkeypatch.setattr(linear, "ONEDNN", {torch.float32})
+    fast._tell.cache_clear()
+    detector, batch = compose("sparse_detr", backbone=ANT).eval(), batch_of((64, 96))
+    quick = detector.optimize("bf16")
+    assert "no arithmetic for bf16: computing in fp32" in caplog.text
+    assert torch.equal(quick(batch).final.boxes, detector.optimize("fp32")(batch).final.boxes)
+    assert fast.arithmetic("bf16", "cuda") is torch.bfloat16
+
+
+@pytest.mark.parametrize("mkl", [True, False])
+@pytest.mark.parametrize(("paper", "rho"), [("sparse_detr", 0.1), ("sparse_detr", 0.6), ("lite_dino", None)])
+def test_whoever_multiplies_on_a_processor_gives_the_same(paper: str, rho: float | None, mkl: bool,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "MKL", mkl)
+    monkeypatch.setattr(linear, "ROWS", 13)
+    detector = compose(paper).eval()
+    agree(detector, detector.optimize(), batch_of((96, 96), (48, 64)), rho=rho)
+
+
+def test_rooms_are_written_over_by_the_next_of_the_same_role() -> None:
+    room, first, second = Room(), Product([nn.Linear(5, 6)], torch.float32), Product([nn.Linear(5, 4)], torch.float32)
+    x, longer = torch.randn(2, 7, 5), torch.randn(2, 9, 10)[..., ::2]
+    made, other = first.into(room, "values", x), first.into(room, "keys", x)
+    torch.testing.assert_close(made, first(x))
+    again = second.into(room, "values", x[:, 2:])
+    torch.testing.assert_close(again, second(x[:, 2:]))
+    torch.testing.assert_close(other, first(x))
+    torch.testing.assert_close(first.into(room, "values", longer), first(longer))
+    if linear.has_onednn(x):
+        assert again.data_ptr() == made.data_ptr() != other.data_ptr()
 
 
 @pytest.mark.parametrize("rho", [0.05, 0.5, 1.0])
@@ -237,7 +272,7 @@ def test_reading_before_projecting_gives_the_same(sizes: tuple[tuple[int, int], 
     monkeypatch.setattr(attention, "late_levels", lambda *_: late)
     query, reference = torch.randn(len(sizes), 6, 64), torch.rand(len(sizes), 6, 2)
     with torch.no_grad():
-        assert attention.project(memory, 6).values.shape[1] == memory.values.shape[1] - memory.grid.starts[late]
+        assert attention.project(memory, 6, Room()).values.shape[1] == memory.values.shape[1] - memory.grid.starts[late]
         with ops.use("plain"):
             expected, _ = plain(query, reference, memory)
         for backend in ("plain", "torch", "auto"):

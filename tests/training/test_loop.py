@@ -15,7 +15,7 @@ import torch
 from accelerate import Accelerator
 from safetensors.torch import load_file
 
-from winnow import models
+from winnow import linear, models
 from winnow.data.categories import Category
 from winnow.data.generated import CLASSES, Recipe, write_data
 from winnow.errors import UsageError
@@ -329,6 +329,14 @@ def test_half_precision_without_a_scaler_is_not_taken_for_float32(configure):
         pytest.skip("needs a machine without a GPU")
     with pytest.raises(UsageError, match=r"precision=fp16 is not to be had on cpu, .+ would train in float32 .+=bf16"):
         train(configure("precision=fp16"))
+
+
+def test_half_precision_on_a_processor_without_arithmetic_for_it_is_warned_of(configure, monkeypatch, caplog):
+    for types, warned in (({torch.float32}, True), ({torch.float32, torch.bfloat16}, False)):
+        monkeypatch.setattr(linear, "ONEDNN", types)
+        caplog.clear()
+        setup.make_accelerator(configure("precision=bf16").recipe)
+        assert ("no arithmetic for bf16" in caplog.text) is warned
 
 
 def test_runs_of_one_process_may_differ_in_precision(configure, whole, no_page):

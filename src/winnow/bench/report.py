@@ -136,6 +136,9 @@ def heading(run: Run) -> list[str]:
         lines.append(f"{runtime['gpu'] + '; ' if runtime['gpu'] else ''}torch {runtime['torch']}, "
                      f"{counted(runtime['threads'], 'thread')}; 10^9 multiply-adds a second: {products}; "
                      f"copies {runtime['rates']['copy']:.0f} GB/s")
+        lines += [f"{asked} is computed in {taken} where we predict: this processor has no arithmetic for it"
+                  for asked, taken in runtime["instead"].items()
+                  if any(each.contender.precision == asked for each in run.entered)]
         if runtime["uncounted"]:
             lines.append(f"instructions are not counted: {runtime['uncounted']}")
     allocator = "as the system's is" if run.settings.allocator == "system" else "keeps large blocks"

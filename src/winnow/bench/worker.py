@@ -23,7 +23,7 @@ import torch
 from .. import ops
 from ..errors import UsageError, WinnowError
 from ..evaluation.flops import PRODUCTS
-from ..fast import PRECISIONS
+from ..fast import PRECISIONS, arithmetic
 from . import forms
 from .contenders import Contender
 from .floor import measure_rates
@@ -43,9 +43,10 @@ MOST_PASSES = 50  # of one sample
 def rates(device: str) -> Answer:
     """What this machine can do, and what runs on it."""
     gpu = device.startswith("cuda")
-    dtypes = {name: dtype for name, dtype in PRECISIONS.items() if gpu or name != "fp16"}
+    dtypes = {name: arithmetic(name, device.partition(":")[0]) for name in PRECISIONS if gpu or name != "fp16"}
     return {"rates": measure_rates(device, dtypes), "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "gpu": torch.cuda.get_device_name(device) if gpu else None, "uncounted": missing()}
+            "gpu": torch.cuda.get_device_name(device) if gpu else None, "uncounted": missing(),
+            "instead": {name: "fp32" for name, dtype in dtypes.items() if dtype is not PRECISIONS[name]}}
 
 
 class Entered:

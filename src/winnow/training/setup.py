@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 import math
 import os
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from ..data.folders import find_data
 from ..data.transforms import evaluation, training
 from ..errors import UsageError
 from ..interface import BaseDetector
+from ..linear import has_halves
 from ..progress import console, counted
 from ..weights import pretrained
 from .engine import Engine, compile_blocks, recompute
@@ -118,6 +120,9 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
     if recipe.precision == "fp16" and accelerator.scaler is None:
         raise UsageError(f"precision=fp16 is not to be had on {accelerator.device}, where Accelerate has no gradient "
                          f"scaler and would train in float32 without a word; take precision=bf16")
+    if recipe.precision == "bf16" and not has_halves(accelerator.device.type):
+        logging.getLogger("winnow").warning("this processor has no arithmetic for bf16 and takes several times as long "
+                                            "for it as for fp32: better leave precision=no")
     return accelerator
 
 
