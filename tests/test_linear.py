@@ -32,6 +32,7 @@ def plainly(layer: Linear) -> Callable[[Tensor], Tensor]:
 @pytest.fixture(autouse=True)
 def _few_rows_go_the_way_of_many(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "LEAST_ROWS", 0)
+    monkeypatch.setattr(linear, "MKL", False)  # where that is sooner, these are PyTorch's own
 
 
 @pytest.mark.parametrize("x", [

@@ -35,6 +35,7 @@ def load(model: str | Path, device: torch.device | str | None = None, precision:
         model: where the weights are, or their name.
         device: "cpu", "cuda", "cuda:1" and so on; by default the first GPU, or the CPU without one.
         precision: of the network, "fp32" or "bf16", and on GPUs also "fp16": faster, with boxes that differ a little.
+            A processor that has no arithmetic for bf16 takes fp32 in its place.
 
     Raises:
         UsageError: if there is no such model, or its weights can't be had.

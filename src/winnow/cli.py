@@ -40,7 +40,8 @@ app = typer.Typer(cls=Verbs, no_args_is_help=True, add_completion=False, pretty_
 Model = Annotated[str, typer.Option("--model", "-m", help="Run folder, checkpoint, or name.")]
 Rho = Annotated[float | None, typer.Option(min=0, max=1, help="Share of the tokens to refine, above 0.")]
 Data = Annotated[Path, typer.Argument(help="Folder with COCO, Roboflow, YOLO or VOC data, or one file.")]
-Precision = Annotated[str, typer.Option(help="fp32; bf16 and, on GPUs, fp16 are faster; boxes differ a little.")]
+Precision = Annotated[str, typer.Option(help="fp32; bf16 (not on every processor) and fp16 (on GPUs) are faster; "
+                                               "boxes differ a little.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop where anything of the data would be left out.")]
 JsonFile = Annotated[Path | None, typer.Option("--json", help="Write what is shown here, as JSON.")]
 SEVERAL = ("--model", "-m", "--size", "--batch", "--rho", "--precision", "--ops", "--against")  # values, of bench

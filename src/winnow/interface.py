@@ -67,7 +67,8 @@ class BaseDetector(nn.Module, ABC):
 
         It is made for the device that the weights are on: move the detector first. "fp32" gives the same results but
         for the order of sums; "bf16" and "fp16" (GPUs only) compute the backbone and the matrix products in that
-        precision, and places, weights, scores and boxes in float32. Its weights are final: after loading others into
+        precision, and places, weights, scores and boxes in float32. A processor without arithmetic for bf16 takes fp32
+        in its place and warns of it, as that is quicker there. Its weights are final: after loading others into
         this detector, optimize it again.
 
         A detector of another kind than those in `papers` has no such form: it comes back itself, in "fp32" only.

@@ -32,7 +32,7 @@ class Linear(nn.Linear):
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """x (..., in) by weight (out, in) plus bias (out) -> (..., out). By oneDNN there is no second derivative."""
-    if learns_by_onednn(x, weight):
+    if not MKL and learns_by_product(x, weight):
         return cast(Tensor, _Linear.apply(x, weight, bias))
     return F.linear(x, weight, bias)
 
@@ -58,7 +58,7 @@ class _Linear(torch.autograd.Function):
 
 
 def has_onednn(x: Tensor) -> bool:
-    """Whether the fused operators can be called for x."""
+    """Whether the fused operators, and `product`, can be called for x."""
     return x.device.type == "cpu" and x.dtype in ONEDNN
 
 
@@ -67,8 +67,8 @@ def has_halves(device: str) -> bool:
     return device != "cpu" or torch.bfloat16 in ONEDNN
 
 
-def learns_by_onednn(x: Tensor, weight: Tensor) -> bool:
-    """Whether gradients may be wanted of a product in float32 that oneDNN can do sooner."""
+def learns_by_product(x: Tensor, weight: Tensor) -> bool:
+    """Whether gradients may be wanted of a product in float32 that `product` does as soon or sooner."""
     return (torch.is_grad_enabled() and x.dtype == weight.dtype == torch.float32 and has_onednn(x)
             and x.numel() >= LEAST_ROWS * x.shape[-1] and not torch.is_autocast_enabled("cpu")
             and not torch.compiler.is_compiling() and not torch.jit.is_tracing())
@@ -79,7 +79,7 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: s
 
     The "relu" comes for nothing by oneDNN, but makes 0 of what is not a number: it is for predicting only.
     """
-    if MKL and x.dtype == torch.float32:
+    if MKL and x.dtype == torch.float32 and not torch.is_autocast_enabled("cpu"):
         y = F.linear(x, weight, bias)
         return y.relu_() if activation == "relu" else y
     bias = None if bias is None else bias.contiguous()  # it is read as if it were

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from .dropout import ReluDropout, survivors
-from .linear import ROWS, Linear, learns_by_onednn, product, rows
+from .linear import ROWS, Linear, learns_by_product, product, rows
 
 
 class MLP(nn.Module):
@@ -38,7 +38,7 @@ class FeedForward(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C)."""
-        if _is_bare(self.expand) and _is_bare(self.shrink) and learns_by_onednn(x, self.expand.weight):
+        if _is_bare(self.expand) and _is_bare(self.shrink) and learns_by_product(x, self.expand.weight):
             return cast(Tensor, _FeedForward.apply(x, self.expand.weight, self.expand.bias, self.shrink.weight,
                                                    self.shrink.bias, self.activate.rate))
         return self.shrink(self.activate(self.expand(x)))

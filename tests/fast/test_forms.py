@@ -108,6 +108,16 @@ def test_whoever_multiplies_on_a_processor_gives_the_same(paper: str, rho: float
     agree(detector, detector.optimize(), batch_of((96, 96), (48, 64)), rho=rho)
 
 
+@pytest.mark.parametrize("mkl", [True, False])
+def test_mixed_precision_around_it_leaves_its_products_in_float32(mkl: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(linear, "MKL", mkl)
+    quick, batch = compose("deformable_detr", refine=True).eval().optimize(), batch_of((96, 96))
+    with torch.autocast("cpu", torch.bfloat16):
+        within = quick(batch).final
+    assert within.logits.dtype == torch.float32
+    assert (within.boxes - quick(batch).final.boxes).abs().max() < 0.004  # what is not a product may be lowered
+
+
 def test_rooms_are_written_over_by_the_next_of_the_same_role() -> None:
     room, first, second = Room(), Product([nn.Linear(5, 6)], torch.float32), Product([nn.Linear(5, 4)], torch.float32)
     x, longer = torch.randn(2, 7, 5), torch.randn(2, 9, 10)[..., ::2]
@@ -272,7 +282,7 @@ def test_reading_before_projecting_gives_the_same(sizes: tuple[tuple[int, int], 
     monkeypatch.setattr(attention, "late_levels", lambda *_: late)
     query, reference = torch.randn(len(sizes), 6, 64), torch.rand(len(sizes), 6, 2)
     with torch.no_grad():
-        assert attention.project(memory, 6, Room()).values.shape[1] == memory.values.shape[1] - memory.grid.starts[late]
+        assert attention.project(memory, 6).values.shape[1] == memory.values.shape[1] - memory.grid.starts[late]
         with ops.use("plain"):
             expected, _ = plain(query, reference, memory)
         for backend in ("plain", "torch", "auto"):

@@ -90,7 +90,8 @@ def stage_floors(run: Run, measured: Measured) -> dict[str, dict[str, float]]:
     """The least that each stage could take; nothing of a training step."""
     if not measured.costs.get("work") or not run.runtime:
         return {}
-    return floors(measured.costs["work"], measured.costs["traffic"], measured.contender.precision,
+    precision = measured.contender.precision
+    return floors(measured.costs["work"], measured.costs["traffic"], run.runtime["instead"].get(precision, precision),
                   run.runtime["rates"])
 
 

@@ -40,10 +40,11 @@ class QuickDeformable(nn.Module):
         self.value, self.output = Product([plain.value_proj], precision), Product([plain.output_proj], precision)
         self.late = None if reading is None else Late(plain.value_proj, plain.heads, reading)
 
-    def project(self, memory: PlacedPyramid, queries: int, room: Room, still: int | None = None) -> Projected:
+    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None,
+                room: Room | None = None) -> Projected:
         """What is done once for so many queries, while the first `still` tokens, or all, keep their values."""
         start = memory.grid.starts[self.late_levels(memory, queries, still)]
-        values = by_head(self.value, memory, self.heads, room, "values", start)
+        values = by_head(self.value, memory, self.heads, room, start)
         return Projected(values, values, memory)
 
     def late_levels(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> int:
@@ -75,7 +76,7 @@ class QuickDeformable(nn.Module):
 
     def forward(self, query: Tensor, reference: Tensor, memory: PlacedPyramid) -> tuple[Tensor, None]:
         """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C)."""
-        return self.read(query, on_levels(reference, memory.grid), self.project(memory, query.shape[1], Room())), None
+        return self.read(query, on_levels(reference, memory.grid), self.project(memory, query.shape[1])), None
 
 
 class Late(nn.Module):
@@ -100,10 +101,12 @@ class QuickKeyAware(nn.Module):
         self.value, self.output = Product([plain.value_proj], precision), Product([plain.output_proj], precision)
         self.key = Product([plain.key_proj], precision) if plain.key_proj else None
 
-    def project(self, memory: PlacedPyramid, queries: int, room: Room, still: int | None = None) -> Projected:
+    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None,
+                room: Room | None = None) -> Projected:
         """What is done once for all queries, however many, and whatever is written meanwhile."""
-        values = by_head(self.value, memory, self.heads, room, "values")
-        return Projected(values, by_head(self.key, memory, self.heads, room, "keys") if self.key else values, memory)
+        values = by_head(self.value, memory, self.heads, room)
+        keys = by_head(self.key, memory, self.heads, room, role="keys") if self.key else values
+        return Projected(values, keys, memory)
 
     def read(self, query: Tensor, reference: Tensor, projected: Projected) -> Tensor:
         """Queries (B, Q, C) around reference (B, Q, L, 2 | 4) of each level -> what they read (B, Q, C)."""
@@ -115,7 +118,7 @@ class QuickKeyAware(nn.Module):
 
     def forward(self, query: Tensor, reference: Tensor, memory: PlacedPyramid) -> tuple[Tensor, None]:
         """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C)."""
-        return self.read(query, on_levels(reference, memory.grid), self.project(memory, query.shape[1], Room())), None
+        return self.read(query, on_levels(reference, memory.grid), self.project(memory, query.shape[1])), None
 
 
 class QuickDense(Attention):
@@ -132,9 +135,11 @@ class QuickDense(Attention):
                           key_padding_mask=None if whole else memory.padding)
 
 
-def by_head(project: Product, memory: PlacedPyramid, heads: int, room: Room, role: str, start: int = 0) -> Tensor:
+def by_head(project: Product, memory: PlacedPyramid, heads: int, room: Room | None, start: int = 0,
+            role: str = "values") -> Tensor:
     """The memory from token `start` on projected and split by heads, (B, T - start, M, D); padding is zero."""
-    values = project.into(room, role, memory.values[:, start:])
+    tokens = memory.values[:, start:]
+    values = project.into(room, role, tokens) if room else project(tokens)
     if memory.padded:
         values = values.masked_fill_(memory.padding[:, start:, None], 0)
     return values.unflatten(-1, (heads, -1))

@@ -56,7 +56,7 @@ class QuickEncoderLayer(nn.Module):
     def forward(self, tokens: Tensor, positions: Tensor, reference: Tensor, memory: PlacedPyramid,
                 subset: Subset, room: Room) -> None:
         """The tokens (B, N, C) of a subset, with positions (B, N, C) and references (B, N, L, 2): new values."""
-        projected = self.attention.project(memory, tokens.shape[1], room, _still(memory, subset))
+        projected = self.attention.project(memory, tokens.shape[1], _still(memory, subset), room)
         for rows in blocks(tokens):
             old = tokens[:, rows]
             read = self.attention.read(old + positions[:, rows], reference[:, rows], projected)

@@ -32,7 +32,6 @@ class Product(nn.Module):
         x = F.linear(x, self.weight, self.bias)
         return x.relu_() if relu else x
 
-
     def into(self, room: Room, role: str, x: Tensor) -> Tensor:
         """(B, N, in) -> (B, N, out) in a room, over what had this role there before."""
         x = x.to(self.weight.dtype)

@@ -85,7 +85,7 @@ def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, log
          weight: Tensor, bias: Tensor, padding: Tensor | None) -> Tensor:
     """See `ops.deformable_read`."""
     heads, width, dim = weight.shape
-    if heads * max(width, dim) > WIDEST:
+    if heads * max(width, dim + -dim % SLAB) > WIDEST:
         return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding, attend=attend)
     out = _made(tokens, offsets.shape[1], heads, dim)
     late = _Late(_filled(weight), _filled(bias), None if padding is None else padding.contiguous())

@@ -121,8 +121,8 @@ def make_accelerator(recipe: Recipe) -> Accelerator:
         raise UsageError(f"precision=fp16 is not to be had on {accelerator.device}, where Accelerate has no gradient "
                          f"scaler and would train in float32 without a word; take precision=bf16")
     if recipe.precision == "bf16" and not has_halves(accelerator.device.type):
-        logging.getLogger("winnow").warning("this processor has no arithmetic for bf16 and takes several times as long "
-                                            "for it as for fp32: better leave precision=no")
+        logging.getLogger("winnow").warning("this processor has no arithmetic for bf16 and takes some ten times as "
+                                            "long for it as for fp32: better leave precision=no")
     return accelerator
 
 

@@ -70,7 +70,8 @@ INLINE void add_projected(const float *found, int64_t width, const float *weight
 }
 
 /* Where a query's head looks; its sum starts with the bias, for as much of it as it reads. */
-INLINE void look_late(const Call *call, Spots *spots, int64_t item, int64_t m, int64_t late, int64_t start, float *sum) {
+INLINE void look_late(const Call *call, Spots *spots, int64_t item, int64_t m, int64_t late, int64_t start,
+                      float *to) {
     int64_t b = item / call->queries, q = item % call->queries;
     Plane tokens = plane(&call->tokens, b, 0), values = plane(&call->values, b, m);
     values.data -= start * values.stride; /* spots number the tokens of all levels */
@@ -80,7 +81,7 @@ INLINE void look_late(const Call *call, Spots *spots, int64_t item, int64_t m, i
     aim(spots);
     if (call->padding) leave_out(spots, late, call->padding + b * start);
     float bare = late ? covered(spots, late) : 0;
-    for (int64_t d = 0; d < call->projected; d++) sum[d] = late ? bare * call->bias[m * call->projected + d] : 0;
+    for (int64_t d = 0; d < call->projected; d++) to[d] = late ? bare * call->bias[m * call->projected + d] : 0;
     find(&tokens, late, &values, call->nothing, spots);
     send_for(&spots->corners, 0, late, FIRST);
     send_for(&spots->corners, late, spots->n, SLAB * bytes(&call->values));
@@ -112,11 +113,12 @@ INLINE void read_late(const Call *call, int64_t from, int64_t to, int half) {
             }
         }
         for (int64_t m = 0; m < heads; m++) {
-            float *sum = sums + m * COMPANY * projected;
-            if (late) add_projected(found + m * COMPANY * width, width, call->weight + m * width * projected, projected, sum);
-            for (int64_t q = 0; q < members; q++, sum += projected) {
+            const float *whole = found + m * COMPANY * width, *weight = call->weight + m * width * projected;
+            float *total = sums + m * COMPANY * projected;
+            if (late) add_projected(whole, width, weight, projected, total);
+            for (int64_t q = 0; q < members; q++, total += projected) {
                 char *out = row(&call->out, (first + q) / call->queries, (first + q) % call->queries, m);
-                for (int64_t d = 0; d < call->channels; d++) set(out, d, sum[d], half);
+                for (int64_t d = 0; d < call->channels; d++) set(out, d, total[d], half);
             }
         }
     }

@@ -99,7 +99,7 @@ INLINE Four sums(Four a, Four b, Four c, Four d) {
     return PICK(ab, cd, 0, 1, 4, 5) + PICK(ab, cd, 2, 3, 6, 7);
 }
 
-INLINE Lanes all(float x) { return x - (Lanes){0}; } /* 0 + x would be added up: x may be -0 */
+INLINE Lanes all(float x) { return x - (Lanes){0}; } /* 0 + x would be no copy of -0 */
 
 INLINE Lanes either(Ints which, Lanes yes, Lanes no) { return (Lanes)(((Ints)yes & which) | ((Ints)no & ~which)); }
 
