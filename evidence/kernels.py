@@ -317,11 +317,13 @@ def main() -> None:
     parser.add_argument("--be", type=int, metavar="WAY", help=argparse.SUPPRESS)
     parser.add_argument("--clock", choices=CLOCKS, default="wall", help="what is measured: time, or the processor's")
     parser.add_argument("--rounds", type=int, default=5, help="turns of each way (5)")
+    parser.add_argument("--beside", metavar="NAME", help="write the page of another machine, kernels-NAME.md")
     asked = parser.parse_args()
     if asked.be is not None:
         serve(ways()[asked.be], CLOCKS[asked.clock])
         return
-    PAGE.write_text(page(race(ways(), asked.clock, asked.rounds), asked.clock, asked.rounds), encoding="utf-8")
+    place = PAGE.with_stem(f"{PAGE.stem}-{asked.beside}") if asked.beside else PAGE
+    place.write_text(page(race(ways(), asked.clock, asked.rounds), asked.clock, asked.rounds), encoding="utf-8")
 
 
 if __name__ == "__main__":

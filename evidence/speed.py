@@ -3,8 +3,10 @@
     python -m evidence.speed                   # all cases with both allocators: about an hour on two quiet cores
     python -m evidence.speed models training   # some of them; the others keep their last figures
     python -m evidence.speed --page            # only the page, from the runs that are there
+    python -m evidence.speed --beside avx2     # a page of its own for another machine, speed-avx2.md
 
-Runs are kept beside the page as speed-CASE-ALLOCATOR.json. Times need a quiet machine; ratios forgive some other work.
+Runs are kept beside the page as speed-CASE-ALLOCATOR.json, those of another machine as speed-NAME-CASE-ALLOCATOR.json.
+Times need a quiet machine; ratios forgive some other work.
 """
 
 from __future__ import annotations
@@ -56,9 +58,9 @@ milliseconds stands how many times this machine's floor that is. Written by
 """
 
 
-def measure(name: str, allocator: str, rounds: int) -> None:
+def measure(stem: str, name: str, allocator: str, rounds: int) -> None:
     """Run a case, and keep what it found with the day it was found on."""
-    file = kept(name, allocator)
+    file = kept(stem, name, allocator)
     words = [*CASES[name].typed.split(), "--allocator", allocator, "--rounds", str(rounds), "--json", str(file)]
     print("winnow bench", *words, flush=True)
     subprocess.run([sys.executable, "-m", "winnow.cli", "bench", *words], check=True, cwd=ROOT)
@@ -66,17 +68,17 @@ def measure(name: str, allocator: str, rounds: int) -> None:
     file.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
-def kept(name: str, allocator: str) -> Path:
+def kept(stem: str, name: str, allocator: str) -> Path:
     """Where a run is."""
-    return DOCS / f"speed-{name}-{allocator}.json"
+    return DOCS / f"{stem}-{name}-{allocator}.json"
 
 
-def page() -> str:
+def page(stem: str) -> str:
     """Every case that was run."""
     parts = [INTRODUCTION]
     for name, case in CASES.items():
-        runs = {allocator: json.loads(kept(name, allocator).read_text(encoding="utf-8"))
-                for allocator in ALLOCATORS if kept(name, allocator).is_file()}
+        runs = {allocator: json.loads(kept(stem, name, allocator).read_text(encoding="utf-8"))
+                for allocator in ALLOCATORS if kept(stem, name, allocator).is_file()}
         if runs:
             parts.append(f"## {case.title}\n")
         for allocator, run in runs.items():
@@ -125,22 +127,22 @@ def stages(rows: Rows) -> list[list[str]]:
 
 
 def shares(rows: Rows) -> Iterator[str]:
-    """How the encoder's time, scoring included, follows the share of the tokens."""
+    """How the encoder's time follows the share of the tokens."""
     for dense in rows:
         if dense["rho"] < 1 or dense["form"] != "winnow":
             continue
-        whole = encoder(dense)
-        found = [f"rho {each['rho']:g}: {encoder(each) / whole:.3f}" for each in rows
+        whole = time_of(dense, "encoder")
+        found = [f"rho {each['rho']:g}: {time_of(each, 'encoder') / whole:.3f} "
+                 f"({time_of(each, 'encoder', 'scoring') / whole:.3f})" for each in rows
                  if each["rho"] < 1 and all(each[key] == dense[key] for key in ("form", "precision", "size", "batch"))]
         if found:
-            yield (f"Encoder and scoring ({dense['precision']}), as a share of the encoder of {dense['name']}: "
-                   f"{', '.join(found)}.\n")
+            yield (f"The encoder ({dense['precision']}; with scoring in brackets), as a share of the encoder of "
+                   f"{dense['name']}: {', '.join(found)}.\n")
 
 
-def encoder(row: Mapping[str, Any]) -> float:
-    """Milliseconds of the encoder with its choice of tokens."""
-    times: Mapping[str, float] = row["latency_ms"]["stages"]
-    return times["encoder"] + times.get("scoring", 0.0)
+def time_of(row: Mapping[str, Any], *stages: str) -> float:
+    """Milliseconds of these stages together."""
+    return sum(row["latency_ms"]["stages"].get(stage, 0.0) for stage in stages)
 
 
 def differences(rows: Rows) -> Iterator[str]:
@@ -178,15 +180,17 @@ def main() -> None:
     parser.add_argument("cases", nargs="*", help=f"of {', '.join(CASES)}; by default all")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--page", action="store_true", help="only write the page")
+    parser.add_argument("--beside", metavar="NAME", help="write the page of another machine, speed-NAME.md")
     asked = parser.parse_args()
+    stem = f"speed-{asked.beside}" if asked.beside else "speed"
     unknown = sorted(set(asked.cases) - set(CASES))
     if unknown:
         parser.error(f"there is no case {', '.join(unknown)}; there are {', '.join(CASES)}")
     for name in [] if asked.page else asked.cases or list(CASES):
         for allocator in ALLOCATORS:
-            measure(name, allocator, asked.rounds)
-    (DOCS / "speed.md").write_text(page(), encoding="utf-8")
-    print("written: docs/evidence/speed.md")
+            measure(stem, name, allocator, asked.rounds)
+    (DOCS / f"{stem}.md").write_text(page(stem), encoding="utf-8")
+    print(f"written: docs/evidence/{stem}.md")
 
 
 if __name__ == "__main__":

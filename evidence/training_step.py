@@ -52,6 +52,8 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=5, help="of each process; the first one is not counted")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--precisions", nargs="+", choices=tuple(PRECISIONS), default=list(PRECISIONS))
+    parser.add_argument("--beside", metavar="NAME", help="write the page of another machine, training-step-NAME.md")
     parser.add_argument("--worker", help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.worker:
@@ -61,13 +63,14 @@ def main() -> None:
         runs: dict[tuple[str, str], list[Taken]] = {}
         for _ in range(args.rounds):
             for name in MODELS:
-                for form, source, precision in (("plain fp32", plain, "fp32"), ("fp32", ROOT, "fp32"),
-                                                ("bf16", ROOT, "bf16")):
+                for form, source, precision in (("plain fp32", plain, "fp32"),
+                                                *((each, ROOT, each) for each in args.precisions)):
                     taken = measure(source, args.threads, model=name, precision=precision, steps=args.steps)
                     runs.setdefault((name, form), []).append(taken)
                     print(name, form, f"{statistics.median(taken.steps):.2f} s, peak {taken.peak:.0f} MB", flush=True)
-    PAGE.write_text(page(runs, args))
-    print(f"wrote {PAGE}")
+    place = PAGE.with_stem(f"{PAGE.stem}-{args.beside}") if args.beside else PAGE
+    place.write_text(page(runs, args))
+    print(f"wrote {place}")
 
 
 @contextmanager
