@@ -86,16 +86,6 @@ def product(x: Tensor, weight: Tensor, bias: Tensor | None = None, activation: s
     return cast(Tensor, torch.ops.mkldnn._linear_pointwise(x, weight, bias, activation, [], ""))
 
 
-def product_into(out: Tensor, x: Tensor, weight: Tensor, bias: Tensor) -> None:
-    """The `product` of x (B, N, in) written to out (B, N, out), where `has_onednn`; some rows at a time."""
-    for made, given in zip(out, x, strict=True):
-        for few, read in zip(made.split(ROWS), given.split(ROWS), strict=True):
-            if MKL and x.dtype == torch.float32:
-                torch.addmm(bias, read, weight.t(), out=few)
-            else:
-                few.copy_(product(read, weight, bias))
-
-
 def rows(x: Tensor) -> Tensor:
     """(..., C) -> (N, C)."""
     return x.reshape(-1, x.shape[-1])

@@ -19,7 +19,7 @@ from winnow.errors import UsageError
 from winnow.fast import products
 from winnow.fast.attention import QuickDeformable
 from winnow.fast.places import REMEMBERED
-from winnow.fast.products import Product, Room
+from winnow.fast.products import Product
 from winnow.interface import BaseDetector
 from winnow.selection import Lite
 from winnow.structures import Batch, Output
@@ -116,19 +116,6 @@ def test_mixed_precision_around_it_leaves_its_products_in_float32(mkl: bool, mon
         within = quick(batch).final
     assert within.logits.dtype == torch.float32
     assert (within.boxes - quick(batch).final.boxes).abs().max() < 0.004  # what is not a product may be lowered
-
-
-def test_rooms_are_written_over_by_the_next_of_the_same_role() -> None:
-    room, first, second = Room(), Product([nn.Linear(5, 6)], torch.float32), Product([nn.Linear(5, 4)], torch.float32)
-    x, longer = torch.randn(2, 7, 5), torch.randn(2, 9, 10)[..., ::2]
-    made, other = first.into(room, "values", x), first.into(room, "keys", x)
-    torch.testing.assert_close(made, first(x))
-    again = second.into(room, "values", x[:, 2:])
-    torch.testing.assert_close(again, second(x[:, 2:]))
-    torch.testing.assert_close(other, first(x))
-    torch.testing.assert_close(first.into(room, "values", longer), first(longer))
-    if linear.has_onednn(x):
-        assert again.data_ptr() == made.data_ptr() != other.data_ptr()
 
 
 @pytest.mark.parametrize("rho", [0.05, 0.5, 1.0])

@@ -12,7 +12,7 @@ from ..attention import Attention, DeformableAttention, DenseAttention, KeyAware
 from ..ops import deformable_ask, deformable_attend, deformable_read
 from ..structures import Tokens
 from .places import PlacedPyramid
-from .products import Conversation, Product, Room
+from .products import Conversation, Product
 
 READING = {"cpu": 3.5, "torch": 16.0}  # multiplications take as long as reading a number, by who reads; measured
 
@@ -40,11 +40,10 @@ class QuickDeformable(nn.Module):
         self.value, self.output = Product([plain.value_proj], precision), Product([plain.output_proj], precision)
         self.late = None if reading is None else Late(plain.value_proj, plain.heads, reading)
 
-    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None,
-                room: Room | None = None) -> Projected:
+    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> Projected:
         """What is done once for so many queries, while the first `still` tokens, or all, keep their values."""
         start = memory.grid.starts[self.late_levels(memory, queries, still)]
-        values = by_head(self.value, memory, self.heads, room, start)
+        values = by_head(self.value, memory, self.heads, start)
         return Projected(values, values, memory)
 
     def late_levels(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> int:
@@ -101,12 +100,10 @@ class QuickKeyAware(nn.Module):
         self.value, self.output = Product([plain.value_proj], precision), Product([plain.output_proj], precision)
         self.key = Product([plain.key_proj], precision) if plain.key_proj else None
 
-    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None,
-                room: Room | None = None) -> Projected:
+    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> Projected:
         """What is done once for all queries, however many, and whatever is written meanwhile."""
-        values = by_head(self.value, memory, self.heads, room)
-        keys = by_head(self.key, memory, self.heads, room, role="keys") if self.key else values
-        return Projected(values, keys, memory)
+        values = by_head(self.value, memory, self.heads)
+        return Projected(values, by_head(self.key, memory, self.heads) if self.key else values, memory)
 
     def read(self, query: Tensor, reference: Tensor, projected: Projected) -> Tensor:
         """Queries (B, Q, C) around reference (B, Q, L, 2 | 4) of each level -> what they read (B, Q, C)."""
@@ -135,11 +132,9 @@ class QuickDense(Attention):
                           key_padding_mask=None if whole else memory.padding)
 
 
-def by_head(project: Product, memory: PlacedPyramid, heads: int, room: Room | None, start: int = 0,
-            role: str = "values") -> Tensor:
+def by_head(project: Product, memory: PlacedPyramid, heads: int, start: int = 0) -> Tensor:
     """The memory from token `start` on projected and split by heads, (B, T - start, M, D); padding is zero."""
-    tokens = memory.values[:, start:]
-    values = project.into(room, role, tokens) if room else project(tokens)
+    values = project(memory.values[:, start:])
     if memory.padded:
         values = values.masked_fill_(memory.padding[:, start:, None], 0)
     return values.unflatten(-1, (heads, -1))

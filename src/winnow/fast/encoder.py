@@ -16,7 +16,7 @@ from ..selection import ObjectnessScorer, SaliencyScorer, Subset
 from ..structures import Selection, Stage
 from .attention import QuickDeformable, QuickKeyAware
 from .places import PlacedPyramid
-from .products import Product, Room, blocks
+from .products import Product, blocks
 
 
 class QuickEncoder(nn.Module):
@@ -34,13 +34,13 @@ class QuickEncoder(nn.Module):
     def forward(self, memory: PlacedPyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
         """The refined memory, which is the one that came: its values are written over."""
         planned = self.plan(memory, len(self.layers), rho=rho)
-        previous, room = None, Room()
+        previous = None
         for layer, subset in zip(self.layers, planned.subsets, strict=True):
             if subset is not previous:
                 previous, chosen = subset, _in_order(subset)
                 tokens, positions = _take(memory.values, chosen).float(), _take(memory.positions, chosen)
                 reference = on_levels(_take(memory.grid.centers, chosen), memory.grid)
-            layer(tokens, positions, reference, memory, chosen, room)
+            layer(tokens, positions, reference, memory, chosen)
             _write(memory.values, chosen, tokens)
         return Encoded(memory, planned.selection, [])
 
@@ -54,9 +54,9 @@ class QuickEncoderLayer(nn.Module):
         self.attention = cast("QuickDeformable | QuickKeyAware", layer.attention)
 
     def forward(self, tokens: Tensor, positions: Tensor, reference: Tensor, memory: PlacedPyramid,
-                subset: Subset, room: Room) -> None:
+                subset: Subset) -> None:
         """The tokens (B, N, C) of a subset, with positions (B, N, C) and references (B, N, L, 2): new values."""
-        projected = self.attention.project(memory, tokens.shape[1], _still(memory, subset), room)
+        projected = self.attention.project(memory, tokens.shape[1], _still(memory, subset))
         for rows in blocks(tokens):
             old = tokens[:, rows]
             read = self.attention.read(old + positions[:, rows], reference[:, rows], projected)

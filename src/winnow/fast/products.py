@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import cast
 
@@ -10,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..linear import ROWS, has_onednn, product, product_into
+from ..linear import ROWS, has_onednn, product
 from ..mlp import MLP, FeedForward
 from .steps import kept
 
@@ -31,29 +30,6 @@ class Product(nn.Module):
             return steady_product(x, self.weight, self.bias, "relu" if relu else "none")
         x = F.linear(x, self.weight, self.bias)
         return x.relu_() if relu else x
-
-    def into(self, room: Room, role: str, x: Tensor) -> Tensor:
-        """(B, N, in) -> (B, N, out) in a room, over what had this role there before."""
-        x = x.to(self.weight.dtype)
-        if torch.compiler.is_compiling() or not has_onednn(x):
-            return self(x)
-        made = room.of(role, x, len(self.weight))
-        product_into(made, x, self.weight, self.bias)
-        return made
-
-
-class Room:
-    """Memory that layers write to in turn: the system gives large blocks page by page, which takes its time."""
-
-    def __init__(self) -> None:
-        self.blocks: dict[str, Tensor] = {}
-
-    def of(self, role: str, x: Tensor, width: int) -> Tensor:
-        """Memory for what is made of x (..., C): (..., width)."""
-        shape = (*x.shape[:-1], width)
-        if role not in self.blocks or self.blocks[role].numel() < math.prod(shape):
-            self.blocks[role] = x.new_empty(math.prod(shape))
-        return self.blocks[role][:math.prod(shape)].view(shape)
 
 
 steady_product = kept(lambda x, weight, *_: x.new_empty(*x.shape[:-1], len(weight)))(product)
