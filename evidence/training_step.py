@@ -168,6 +168,7 @@ def page(runs: dict[tuple[str, str], list[Taken]], args: argparse.Namespace) -> 
 
     commit = subprocess.run(["git", "-C", ROOT, "describe", "--always", "--dirty"], check=True, capture_output=True,
                             text=True).stdout.strip()
+    allocator = [f"{name}={value}" for name, value in os.environ.items() if name.startswith("MALLOC_")]
     rows = [row(name, form, taken, runs[name, "plain fp32"]) for (name, form), taken in runs.items()]
     return "\n".join([
         "# A training step", "",
@@ -177,11 +178,11 @@ def page(runs: dict[tuple[str, str], list[Taken]], args: argparse.Namespace) -> 
         "| model | form | seconds: median (min-max) | faster | processor seconds | faster | "
         "peak memory, MB | of that for steps | of plain: peak, steps | loss, relative difference |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |", *rows, "",
-        f"`python -m evidence.training_step --rounds {args.rounds} --steps {args.steps} --threads {args.threads}`, "
-        f"{date.today()}, commit {commit}: {args.rounds} processes for each row, taking turns; each takes "
-        f"{args.steps} steps after one that is not counted. {args.threads} threads of "
-        f"{os.cpu_count()} cores, {processor_name()}, torch {torch.__version__}, the C library's own allocator "
-        "settings. Memory is the largest resident set; what a process holds before its first step (libraries and "
+        f"`{' '.join([*allocator, 'python -m evidence.training_step', *sys.argv[1:]])}`, {date.today()}, commit "
+        f"{commit}: {args.rounds} processes for each row, taking turns; each takes {args.steps} steps after one that "
+        f"is not counted. {args.threads} threads of {os.cpu_count()} cores, {processor_name()}, torch "
+        f"{torch.__version__}, the C library's allocator {'with the settings above' if allocator else 'as it comes'}. "
+        "Memory is the largest resident set; what a process holds before its first step (libraries and "
         "weights) is most of the difference between the last columns. Processor seconds add up all threads and "
         "suffer less from other work on the machine. The losses compared are those of the first step, in float64 and "
         "without dropout: there, rounding can't choose other tokens.", ""])
