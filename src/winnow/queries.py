@@ -30,9 +30,9 @@ class LearnedQueries(nn.Module):
 
     def forward(self, memory: Pyramid, *, supervised: bool = False) -> tuple[Queries, list[Stage]]:
         """Queries for each image; there is nothing to supervise."""
-        batch = len(memory.values)
-        position, content = self.start.weight.expand(batch, -1, -1).chunk(2, -1)
-        return Queries(content, self.reference_points(position).sigmoid(), position), []
+        position, content = self.start.weight.chunk(2, -1)
+        made = content, self.reference_points(position).sigmoid(), position  # once: they are the same to the last bit
+        return Queries(*(each.expand(len(memory.values), -1, -1) for each in made)), []
 
 
 class LearnedPlaces(nn.Module):

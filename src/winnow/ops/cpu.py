@@ -87,6 +87,7 @@ def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, log
     heads, width, dim = weight.shape
     if heads * max(width, dim + -dim % SLAB) > WIDEST:
         return plain.read(tokens, shapes, offsets, reference, logits, values, weight, bias, padding, attend=attend)
+    _check_projection(tokens, values, weight, bias)
     out = _made(tokens, offsets.shape[1], heads, dim)
     late = _Late(_filled(weight), _filled(bias), None if padding is None else padding.contiguous())
     offsets = offsets.expand(-1, -1, -1, len(shapes), -1, -1)
@@ -173,7 +174,7 @@ def _check(shapes: Shapes, late: _Late | None, tensors: Mapping[str, Tensor]) ->
         if x is not None and (x.shape[:3] != first or row not in (None, x.shape[3:].numel())):
             raise ValueError(f"{role} {tuple(x.shape)} do not fit places {places} on levels of {shapes}")
     if late:
-        _check_late(late, tensors)
+        _check_padding(late, tensors["tokens"])
     for role in ("rows", "keys"):
         if role in tensors and tensors[role].shape[-1] != tensors["values"].shape[-1]:
             raise ValueError(f"{role} of {tensors[role].shape[-1]} channels do not fit values of "
@@ -182,13 +183,17 @@ def _check(shapes: Shapes, late: _Late | None, tensors: Mapping[str, Tensor]) ->
         raise ValueError(f"a reference is (B, Q, L, 2 | 4), got {tuple(tensors['reference'].squeeze(2).shape)}")
 
 
-def _check_late(late: _Late, tensors: Mapping[str, Tensor]) -> None:
-    """ValueError unless values can be made of these tokens."""
-    (_, _, heads, channels), (images, whole, _, width) = tensors["values"].shape, tensors["tokens"].shape
-    made = (heads, width, channels + -channels % SLAB)
-    if late.weight.shape != made or late.bias.shape != made[::2]:
-        raise ValueError(f"a weight {tuple(late.weight.shape)} and a bias {tuple(late.bias.shape)} do not make values "
-                         f"of {heads} heads and {channels} channels of tokens of {width}")
+def _check_projection(tokens: Tensor, values: Tensor, weight: Tensor, bias: Tensor) -> None:
+    """ValueError unless values like these can be made of tokens."""
+    heads, width, channels = made = (values.shape[2], tokens.shape[-1], values.shape[-1])
+    if weight.shape != made or bias.shape != made[::2]:
+        raise ValueError(f"a weight {tuple(weight.shape)} and a bias {tuple(bias.shape)} do not make values of {heads} "
+                         f"heads and {channels} channels of tokens of {width}")
+
+
+def _check_padding(late: _Late, tokens: Tensor) -> None:
+    """ValueError unless each token is told to be there or not."""
+    images, whole = tokens.shape[:2]
     if late.padding is not None and (late.padding.shape != (images, whole) or late.padding.dtype != torch.bool):
         raise ValueError(f"padding is {(images, whole)} truth values, got {tuple(late.padding.shape)} of "
                          f"{late.padding.dtype}")
