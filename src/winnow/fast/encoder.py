@@ -37,7 +37,7 @@ class QuickEncoder(nn.Module):
         previous = None
         for layer, subset in zip(self.layers, planned.subsets, strict=True):
             if subset is not previous:
-                previous, chosen = subset, _in_order(subset)
+                previous, chosen = subset, _in_order(subset, memory.walk)
                 tokens, positions = _take(memory.values, chosen).float(), _take(memory.positions, chosen)
                 reference = on_levels(_take(memory.grid.centers, chosen), memory.grid)
             layer(tokens, positions, reference, memory, chosen)
@@ -125,11 +125,11 @@ def _still(memory: PlacedPyramid, subset: Subset) -> int:
     return memory.values.shape[1] if isinstance(subset, Selection) else getattr(subset, "start", 0)
 
 
-def _in_order(subset: Subset) -> Subset:
-    """The same tokens as they lie in memory, fine ones first: neighbours read the same places one after the other."""
+def _in_order(subset: Subset, walk: Tensor) -> Subset:
+    """The same tokens on a walk (B, T), fine ones first: neighbours read the same places one after the other."""
     if not isinstance(subset, Selection):
         return subset
-    order = subset.index.argsort(1)
+    order = walk.gather(1, subset.index).argsort(1)
     return replace(subset, index=subset.index.gather(1, order), chosen=subset.chosen.gather(1, order))
 
 

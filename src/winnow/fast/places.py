@@ -15,6 +15,7 @@ from ..neck import Neck, PlainNeck, as_tokens
 from ..structures import Batch, Grid, Pyramid, Shapes, shrink_padding
 from .convolutions import stepped
 
+STRIP = 8  # rows of a level that are walked along together; measured
 REMEMBERED = 8  # sizes; at 800x1333 and a width of 256 one takes 23 MB in float32
 
 
@@ -25,6 +26,7 @@ class Places(NamedTuple):
     padding: Tensor    # (B, T) bool
     silent: Tensor     # (B, T, 1) bool, true where a token may not propose a box
     padded: bool       # whether any token is padding
+    walk: Tensor       # (B, T) int64, the order in which tokens that are chosen are computed
     inside: Shapes     # this and the rest as in a Grid
     valid: Tensor
     centers: Tensor
@@ -37,10 +39,11 @@ class PlacedPyramid(Pyramid):
 
     silent: Tensor  # (B, T, 1) bool, true where a token may not propose a box
     padded: bool    # whether any token is padding
+    walk: Tensor    # (B, T) int64, the order in which tokens that are chosen are computed
 
     def with_values(self, values: Tensor) -> PlacedPyramid:
         """The same places with other values (B, T, C)."""
-        return PlacedPyramid(values, self.positions, self.padding, self.grid, self.silent, self.padded)
+        return PlacedPyramid(values, self.positions, self.padding, self.grid, self.silent, self.padded, self.walk)
 
 
 class PlacedNeck(nn.Module):
@@ -60,8 +63,9 @@ class PlacedNeck(nn.Module):
         canvas = (batch.images.shape[2], batch.images.shape[3])
         shapes = tuple((x.shape[2], x.shape[3]) for x in levels)
         places = self.known.recall(batch.sizes, canvas, shapes)
-        positions, padding, silent, padded, *grid = places
-        return PlacedPyramid(as_tokens(levels).to(self.tokens), positions, padding, Grid(shapes, *grid), silent, padded)
+        positions, padding, silent, padded, walk, *grid = places
+        return PlacedPyramid(as_tokens(levels).to(self.tokens), positions, padding, Grid(shapes, *grid), silent, padded,
+                             walk)
 
 
 class KnownPlaces:
@@ -111,7 +115,21 @@ def places_of(neck: Neck | PlainNeck, size: tuple[int, int], canvas: tuple[int, 
     positions = torch.cat([place.flatten(1, 2) for place in neck.places([mask.to(device) for mask in outside])], 1)
     padding, grid = torch.cat([mask.flatten(1) for mask in outside], 1), Grid.of(outside, device)
     return Places(positions.to(precision), padding.to(device), grid.anchors.isinf().any(-1, keepdim=True),
-                  bool(padding.any()), grid.inside, grid.valid, grid.centers, grid.anchors)
+                  bool(padding.any()), walk_along(shapes)[None].to(device), grid.inside, grid.valid, grid.centers,
+                  grid.anchors)
+
+
+def walk_along(shapes: Shapes) -> Tensor:
+    """When each token (T) of levels, finest first, has its turn on a walk along strips of some rows.
+
+    Tokens read what lies around them: what one of a strip brought into the cache is there for those that follow.
+    """
+    turns, first = [], 0
+    for h, w in shapes:
+        y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+        turns.append((first + (y // STRIP * w + x) * STRIP + y % STRIP).flatten())
+        first += -(-h // STRIP) * STRIP * w
+    return torch.cat(turns)
 
 
 def joined(alone: Sequence[Places]) -> Places:
@@ -120,6 +138,6 @@ def joined(alone: Sequence[Places]) -> Places:
         same = all(each is tensors[0] for each in tensors)  # images of one size share theirs
         return tensors[0].expand(len(tensors), *tensors[0].shape[1:]) if same else torch.cat(list(tensors))
 
-    positions, padding, silent, padded, inside, *grid = zip(*alone, strict=True)
-    return Places(join(positions), join(padding), join(silent), any(padded), tuple(each for (each,) in inside),
-                  *map(join, grid))
+    positions, padding, silent, padded, walk, inside, *grid = zip(*alone, strict=True)
+    return Places(join(positions), join(padding), join(silent), any(padded), join(walk),
+                  tuple(each for (each,) in inside), *map(join, grid))

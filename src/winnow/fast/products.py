@@ -84,9 +84,10 @@ class Conversation(nn.Module):
 
 
 def blocks(x: Tensor) -> list[slice]:
-    """Rows of x (B, N, C) that are computed at a time: all, or on processors as many as their cache holds."""
+    """Rows of x (B, N, C) that are computed at a time: all, or on processors no more than their cache holds."""
     rows = x.shape[1]
-    step = max(1, ROWS // x.shape[0]) if x.device.type == "cpu" else max(1, rows)
+    most = max(1, ROWS // x.shape[0]) if x.device.type == "cpu" else max(1, rows)
+    step = -(-rows // max(1, -(-rows // most)))  # all alike: few rows at the end would take longer than their share
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
