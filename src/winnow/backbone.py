@@ -11,12 +11,10 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock, window_partition, window_reverse
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torchvision.models import ResNet, get_model
@@ -25,6 +23,9 @@ from torchvision.ops.misc import FrozenBatchNorm2d
 
 from .ops import convolution
 from .ops.convolution import Geometry
+
+if TYPE_CHECKING:
+    from timm.models.swin_transformer import SwinTransformer, SwinTransformerBlock
 
 RESNETS = ("resnet18", "resnet34", "resnet50", "resnet101", "resnet152")
 BOTTLENECKS = RESNETS[2:]  # torchvision dilates only these
@@ -63,6 +64,7 @@ class Backbone:
             stride = {"replace_stride_with_dilation": [False, False, True]} if self.dilation else {}
             return ResNetMaps(get_model(self.name, weights=None, norm_layer=norm, **stride), stages,
                               frozen=not self.scratch)
+        import timm  # noqa: PLC0415  (takes more than a second, and most need none of it)
         if not timm.is_model(self.name):
             near = difflib.get_close_matches(self.name, timm.list_models(), n=3)
             raise ValueError(f"there is no backbone named {self.name!r}; "
@@ -220,7 +222,7 @@ class WindowStage(nn.Module):
         """A map (B, H, W, C), of the stride before -> of this one."""
         x = self.downsample(x)
         for block in self.blocks:
-            x = _window_block(cast(SwinTransformerBlock, block), x)
+            x = _window_block(cast("SwinTransformerBlock", block), x)
         return x
 
 
@@ -230,9 +232,9 @@ def _window_block(block: SwinTransformerBlock, x: Tensor) -> Tensor:
     (side, _), (shift, _) = block.window_size, block.shift_size
     padded = F.pad(block.norm1(x), (0, 0, 0, -width % side, 0, -height % side))
     shifted = padded.roll((-shift, -shift), (1, 2)) if shift else padded
-    windows = window_partition(shifted, block.window_size).flatten(1, 2)
-    windows = block.attn(windows, mask=block.get_attn_mask(shifted)).unflatten(1, block.window_size)
-    merged = window_reverse(windows, block.window_size, *shifted.shape[1:3])
+    cut = shifted.unflatten(1, (-1, side)).unflatten(3, (-1, side)).transpose(2, 3)  # (B, windows down, across, ...)
+    windows = block.attn(cut.flatten(3, 4).flatten(0, 2), mask=block.get_attn_mask(shifted))
+    merged = windows.view(cut.shape).transpose(2, 3).flatten(3, 4).flatten(1, 2)
     merged = merged.roll((shift, shift), (1, 2)) if shift else merged
     x = x + block.drop_path1(merged[:, :height, :width])
     return x + block.drop_path2(block.mlp(block.norm2(x)))

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 from torch import Tensor
 
 from ..errors import UsageError
@@ -87,6 +86,8 @@ def agreement(levels: Sequence[Level]) -> Agreement:
     """Scores against attention. UsageError for a model that has only one of them."""
     scores, looked, kept = (np.concatenate([each.ravel() for each in maps]) for maps in (
         [level.ranking for level in levels], [level.attention for level in levels], [level.kept for level in levels]))
+    from scipy.stats import spearmanr  # noqa: PLC0415  (takes a second, and few of those who predict ask for this)
+
     chosen = kept > 0
     most = np.argsort(-looked, kind="stable")[:int(chosen.sum())]
     correlation = float(spearmanr(scores, looked).statistic) if np.ptp(scores) and np.ptp(looked) else math.nan

@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
 from ..boxes import giou, to_corners
@@ -64,6 +63,8 @@ class Matcher:
             raise FloatingPointError(
                 f"the cost of matching predictions of stage {stage.name!r} with objects of image {image} of the batch "
                 f"is not finite")
+        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (takes a second; who predicts matches nothing)
+
         objects = cost.shape[1]
         copies = max(1, min(stage.copies, cost.shape[0] // max(objects, 1)))
         query, item = linear_sum_assignment(np.tile(cost, (1, copies)))
