@@ -90,7 +90,10 @@ class SamplingAttention(Attention):
 
     def by_head(self, project: nn.Linear, memory: Pyramid) -> Tensor:
         """The memory projected and split by heads, (B, T, M, D); padding is zero."""
-        return project(memory.values).masked_fill_(memory.padding[..., None], 0).unflatten(-1, (self.heads, -1))
+        values = project(memory.values)
+        if memory.padded:  # else the way back would copy the gradient for nothing
+            values = values.masked_fill_(memory.padding[..., None], 0)
+        return cast(Tensor, values.unflatten(-1, (self.heads, -1)))
 
     def places(self, query: Tensor, reference: Tensor, grid: Grid) -> Tensor:
         """Where queries (B, Q, C) look around their points (B, Q, 2) or boxes (B, Q, 4): (B, Q, M, L, P, 2)."""

@@ -132,6 +132,11 @@ class Pyramid(Tokens):
 
     grid: Grid
 
+    @property
+    def padded(self) -> bool:
+        """Whether any token is padding."""
+        return min(self.grid.counts) < self.values.shape[1]
+
     def with_values(self, values: Tensor) -> Pyramid:
         """The same places with other values (B, T, C)."""
         return Pyramid(values, self.positions, self.padding, self.grid)

@@ -13,7 +13,7 @@ from winnow.structures import Grid, Pyramid, Queries, Target
 
 from . import cases
 from .dino import replayed
-from .test_functions import bare_grid, close, each, recorded, shapes_of, split
+from .test_functions import close, each, recorded, shapes_of, split
 
 
 def facts(name: str, item: str) -> dict:
@@ -33,8 +33,9 @@ def test_attention_agrees_with_its_gradients(name: str, item: str, monkeypatch: 
     # The recorded references differ freely between levels; ours follow from one box and the images' sizes.
     monkeypatch.setattr(attention, "on_levels", lambda reference, grid: reference)
     values, query = golden["input_flatten"].requires_grad_(), golden["query"].requires_grad_()
-    grid = bare_grid(shapes_of(golden["spatial_shapes"]))
-    memory = Pyramid(values, torch.zeros_like(values), golden["padding_mask"], grid)
+    padding = golden["padding_mask"]
+    grid = Grid.of(split(padding, shapes_of(golden["spatial_shapes"])), padding.device)
+    memory = Pyramid(values, torch.zeros_like(values), padding, grid)
     read, samples = module(query, golden["reference_points"], memory)
     close(read, golden["output"], 2e-5)
     close(samples.weights.sum((-1, -2)), torch.ones_like(samples.weights[..., 0, 0]), 1e-5)

@@ -104,7 +104,8 @@ def test_deformable_attention_agrees(name: str, item: str, backend: str, monkeyp
     # The recorded references differ freely between levels; ours follow from one box and the images' sizes.
     monkeypatch.setattr(attention, "on_levels", lambda reference, grid: reference)
     values = golden["input_flatten"]
-    memory = Pyramid(values, torch.zeros_like(values), golden["padding_mask"], bare_grid(shapes))
+    padding = golden["padding_mask"]
+    memory = Pyramid(values, torch.zeros_like(values), padding, Grid.of(split(padding, shapes), padding.device))
     read, samples = module(golden["query"], golden["reference_points"], memory)
     close(samples.locations, golden["sampling_locations"], 2e-5, relative=1e-5)
     close(samples.weights, golden["attention_weights"])

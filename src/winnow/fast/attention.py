@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
 from ..ops import deformable_ask, deformable_attend, deformable_read
-from ..structures import Tokens
+from ..structures import Pyramid, Tokens
 from .places import PlacedPyramid
 from .products import Conversation, Product
 
@@ -127,7 +127,7 @@ class QuickDense(Attention):
 
     def forward(self, query: Tensor, reference: Tensor | None, memory: Tokens) -> tuple[Tensor, None]:
         """Queries (B, Q, C) -> what they read (B, Q, C)."""
-        whole = isinstance(memory, PlacedPyramid) and not memory.padded
+        whole = isinstance(memory, Pyramid) and not memory.padded
         return self.heads(query, memory.values + memory.positions, memory.values,
                           key_padding_mask=None if whole else memory.padding)
 
