@@ -62,6 +62,13 @@ def test_help_lists_the_verbs_and_does_not_wait_for_torch():
     assert all(f" {verb} " in done.stdout for verb in VERBS)
 
 
+def test_predicting_does_not_wait_for_libraries_that_others_need():
+    done = fresh(code="import sys; from winnow import models; from winnow.inference import predict\n"
+                      "models.build('sparse_detr', {'classes': 3}).optimize()\n"
+                      "print('came along:', sorted({'timm', 'scipy.optimize', 'scipy.stats'} & set(sys.modules)))")
+    assert "came along: []" in done.stdout, done
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_verb_explains_itself(winnow, verb):
     said = winnow(verb, "--help")

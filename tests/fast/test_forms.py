@@ -18,8 +18,8 @@ from winnow.backbone import Backbone
 from winnow.errors import UsageError
 from winnow.fast import products
 from winnow.fast.attention import QuickDeformable
-from winnow.fast.places import REMEMBERED
-from winnow.fast.products import Product
+from winnow.fast.places import REMEMBERED, STRIP, walk_along
+from winnow.fast.products import ROWS, Product, blocks
 from winnow.interface import BaseDetector
 from winnow.selection import Lite
 from winnow.structures import Batch, Output
@@ -245,6 +245,22 @@ def test_places_of_few_sizes_are_remembered() -> None:
     places = quick.neck.known.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
     again = quick.neck.known.recall(((64, 64 + 8 * i),), (64, 64 + 8 * i), ((8, 8 + i), (4, 4), (2, 2), (1, 1)))
     assert again is places
+
+
+def test_tokens_are_walked_along_strips_of_rows_finest_first() -> None:
+    walk = walk_along(((STRIP + 2, 3), (2, 2)))
+    first = [[row * 3 + column for column in range(3) for row in rows] for rows in (range(STRIP), (STRIP, STRIP + 1))]
+    coarse = (STRIP + 2) * 3
+    assert walk.argsort().tolist() == [*first[0], *first[1], coarse, coarse + 2, coarse + 1, coarse + 3]
+
+
+@pytest.mark.parametrize("images", [1, 3])
+@pytest.mark.parametrize("rows", [0, 1, 682, 683, 2048, 2049, 5000])
+def test_rows_are_computed_in_blocks_that_are_alike_and_no_more_than_a_cache_holds(rows: int, images: int) -> None:
+    parts = [part.stop - part.start for part in blocks(torch.empty(images, rows, 1))]
+    assert sum(parts) == rows
+    assert max(parts, default=0) * images <= ROWS
+    assert max(parts, default=0) - min(parts, default=0) < max(len(parts), 1)
 
 
 def test_threads_do_not_disturb_one_another() -> None:
