@@ -87,7 +87,8 @@ def blocks(x: Tensor) -> list[slice]:
     """Rows of x (B, N, C) that are computed at a time: all, or on processors no more than their cache holds."""
     rows = x.shape[1]
     most = max(1, ROWS // x.shape[0]) if x.device.type == "cpu" else max(1, rows)
-    step = -(-rows // max(1, -(-rows // most)))  # all alike: few rows at the end would take longer than their share
+    many = -(-rows // most)
+    step = -(-rows // max(many, 1)) or 1  # all alike: few rows at the end would take longer than their share
     return [slice(start, min(start + step, rows)) for start in range(0, rows, step)]
 
 
