@@ -67,7 +67,7 @@ def test_predicting_does_not_wait_for_libraries_that_others_need():
                       "models.build('sparse_detr', {'classes': 3}).optimize()\n"
                       "print('model', sorted({'timm', 'scipy.optimize', 'scipy.stats'} & set(sys.modules)))\n"
                       "from winnow.inference import predict\n"
-                      "print('command', sorted({'timm', 'scipy.stats'} & set(sys.modules)))")
+                      "print('command', sorted({'timm', 'scipy.stats'} & set(sys.modules)))")  # drawing takes the other
     assert done.stdout == "model []\ncommand []\n", done
 
 

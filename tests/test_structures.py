@@ -32,9 +32,10 @@ def test_a_batch_needs_an_image() -> None:
 
 
 @pytest.mark.parametrize(("sizes", "padded"), [([(8, 6)], False), ([(8, 6), (8, 6)], False), ([(8, 6), (8, 5)], True),
-                                               ([(8, 6), (4, 6)], True)])
-def test_a_pyramid_knows_whether_it_has_padding(sizes: list[tuple[int, int]], padded: bool) -> None:
-    assert pyramid(*sizes).padded is padded is bool(pyramid(*sizes).padding.any())
+                                               ([(8, 6), (4, 6)], True), ([(8, 4), (4, 6)], True)])
+def test_a_batch_knows_whether_it_has_padding(sizes: list[tuple[int, int]], padded: bool) -> None:
+    batch = Batch.of([torch.zeros(3, *size) for size in sizes])
+    assert batch.padded is padded is bool(batch.padding().any())
 
 
 def test_even_the_smallest_image_keeps_a_token_on_the_coarsest_level() -> None:

@@ -96,7 +96,8 @@ def _pyramid(neck: Neck | PlainNeck, maps: Sequence[Tensor], batch: Batch) -> Py
     outside = shrink_padding(batch.padding(), [(x.shape[2], x.shape[3]) for x in levels])
     places = neck.places([mask.to(device) for mask in outside])
     return Pyramid(as_tokens(levels), torch.cat([place.flatten(1, 2) for place in places], 1).to(levels[0].dtype),
-                   torch.cat([mask.flatten(1) for mask in outside], 1).to(device), Grid.of(outside, device))
+                   torch.cat([mask.flatten(1) for mask in outside], 1).to(device), Grid.of(outside, device),
+                   padded=batch.padded)
 
 
 def as_tokens(levels: Sequence[Tensor]) -> Tensor:

@@ -42,6 +42,11 @@ class Batch:
         """The same batch on another device."""
         return Batch(self.images.to(device, non_blocking=True), self.sizes)
 
+    @property
+    def padded(self) -> bool:
+        """Whether the canvas is larger than any of the images."""
+        return any(size != tuple(self.images.shape[2:]) for size in self.sizes)
+
     def padding(self) -> Tensor:
         """Which pixels lie outside their image, (B, H, W) bool."""
         inside = torch.zeros(len(self.sizes), *self.images.shape[2:], dtype=torch.bool)
@@ -131,15 +136,11 @@ class Pyramid(Tokens):
     """Tokens that lie on L grids, one after another."""
 
     grid: Grid
-
-    @property
-    def padded(self) -> bool:
-        """Whether any token is padding."""
-        return min(self.grid.counts) < self.values.shape[1]
+    padded: bool = field(default=True, kw_only=True)  # whether any token may be padding
 
     def with_values(self, values: Tensor) -> Pyramid:
         """The same places with other values (B, T, C)."""
-        return Pyramid(values, self.positions, self.padding, self.grid)
+        return Pyramid(values, self.positions, self.padding, self.grid, padded=self.padded)
 
 
 @dataclass(frozen=True)

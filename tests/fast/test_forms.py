@@ -254,6 +254,18 @@ def test_tokens_are_walked_along_strips_of_rows_finest_first() -> None:
     assert walk.argsort().tolist() == [*first[0], *first[1], coarse, coarse + 2, coarse + 1, coarse + 3]
 
 
+def test_the_encoder_computes_chosen_tokens_as_they_have_their_turns() -> None:
+    quick, batch = compose("sparse_detr", rho=0.5).eval().optimize(), batch_of((64, 96), (96, 64))
+    seen: list[tuple[Any, Any]] = []
+    for layer in quick.encoder.layers:
+        layer.register_forward_pre_hook(lambda _, given: seen.append((given[3].walk, given[4])))
+    selection = quick(batch).selection
+    assert len(seen) == len(quick.encoder.layers)
+    for walk, subset in seen:
+        assert (walk.gather(1, subset.index).diff() > 0).all()
+        assert torch.equal(subset.mask(), selection.mask())
+
+
 @pytest.mark.parametrize("images", [1, 3])
 @pytest.mark.parametrize("rows", [0, 1, 682, 683, 2048, 2049, 5000])
 def test_rows_are_computed_in_blocks_that_are_alike_and_no_more_than_a_cache_holds(rows: int, images: int) -> None:
@@ -261,6 +273,7 @@ def test_rows_are_computed_in_blocks_that_are_alike_and_no_more_than_a_cache_hol
     assert sum(parts) == rows
     assert max(parts, default=0) * images <= ROWS
     assert max(parts, default=0) - min(parts, default=0) < max(len(parts), 1)
+    assert len(parts) == -(-rows // (ROWS // images))
 
 
 def test_threads_do_not_disturb_one_another() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partialmethod
+from typing import Any
 
 import pytest
 import torch
@@ -73,6 +75,26 @@ def test_blocks_are_stages_and_layers_of_any_backbone() -> None:
     names = [[type(block).__name__ for block in blocks(detector(each))] for each in (RESNET, SWIN)]
     layers = ["EncoderLayer"] * 2 + ["DecoderLayer"] * 2
     assert names == [["ResidualStage"] * 4 + layers, ["WindowStage"] * 4 + layers]
+
+
+def test_layers_are_compiled_for_a_canvas_whatever_images_lie_on_it(monkeypatch) -> None:
+    graphs: list[torch.fx.GraphModule] = []
+
+    def counting(graph: torch.fx.GraphModule, _: object) -> Any:
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(nn.Module, "compile", partialmethod(nn.Module.compile, backend=counting))
+    model = detector()
+    compile_blocks(model)
+
+    def compiled(second: tuple[int, int]) -> int:
+        before = len(graphs)
+        model(batch_of((64, 96), second), objects(2, 1))
+        return len(graphs) - before
+
+    assert compiled((48, 64)) > 0
+    assert [compiled(second) for second in ((40, 64), (24, 96), (64, 72), (16, 64))] == [0, 0, 0, 0]
 
 
 @pytest.mark.slow

@@ -84,10 +84,10 @@ def attention_on_kept(levels: Sequence[Level]) -> float | None:
 
 def agreement(levels: Sequence[Level]) -> Agreement:
     """Scores against attention. UsageError for a model that has only one of them."""
-    scores, looked, kept = (np.concatenate([each.ravel() for each in maps]) for maps in (
-        [level.ranking for level in levels], [level.attention for level in levels], [level.kept for level in levels]))
     from scipy.stats import spearmanr  # noqa: PLC0415  (takes a second, and few of those who predict ask for this)
 
+    scores, looked, kept = (np.concatenate([each.ravel() for each in maps]) for maps in (
+        [level.ranking for level in levels], [level.attention for level in levels], [level.kept for level in levels]))
     chosen = kept > 0
     most = np.argsort(-looked, kind="stable")[:int(chosen.sum())]
     correlation = float(spearmanr(scores, looked).statistic) if np.ptp(scores) and np.ptp(looked) else math.nan

@@ -126,7 +126,10 @@ def _still(memory: PlacedPyramid, subset: Subset) -> int:
 
 
 def _in_order(subset: Subset, walk: Tensor) -> Subset:
-    """The same tokens on a walk (B, T), fine ones first: neighbours read the same places one after the other."""
+    """The same tokens by their turns on a walk (B, T), where fine ones, which layers expect first, have theirs first.
+
+    Neighbours read the same places one after the other.
+    """
     if not isinstance(subset, Selection):
         return subset
     order = walk.gather(1, subset.index).argsort(1)

@@ -25,7 +25,8 @@ class Places(NamedTuple):
     positions: Tensor  # (B, T, C)
     padding: Tensor    # (B, T) bool
     silent: Tensor     # (B, T, 1) bool, true where a token may not propose a box
-    walk: Tensor       # (B, T) int64, the order in which tokens that are chosen are computed
+    padded: bool       # whether any token is padding
+    walk: Tensor       # (B, T) int64, when each token has its turn if it is chosen
     inside: Shapes     # this and the rest as in a Grid
     valid: Tensor
     centers: Tensor
@@ -37,11 +38,12 @@ class PlacedPyramid(Pyramid):
     """A pyramid with what is remembered of its places."""
 
     silent: Tensor  # (B, T, 1) bool, true where a token may not propose a box
-    walk: Tensor    # (B, T) int64, the order in which tokens that are chosen are computed
+    walk: Tensor    # (B, T) int64, when each token has its turn if it is chosen
 
     def with_values(self, values: Tensor) -> PlacedPyramid:
         """The same places with other values (B, T, C)."""
-        return PlacedPyramid(values, self.positions, self.padding, self.grid, self.silent, self.walk)
+        return PlacedPyramid(values, self.positions, self.padding, self.grid, self.silent, self.walk,
+                             padded=self.padded)
 
 
 class PlacedNeck(nn.Module):
@@ -61,8 +63,9 @@ class PlacedNeck(nn.Module):
         canvas = (batch.images.shape[2], batch.images.shape[3])
         shapes = tuple((x.shape[2], x.shape[3]) for x in levels)
         places = self.known.recall(batch.sizes, canvas, shapes)
-        positions, padding, silent, walk, *grid = places
-        return PlacedPyramid(as_tokens(levels).to(self.tokens), positions, padding, Grid(shapes, *grid), silent, walk)
+        positions, padding, silent, padded, walk, *grid = places
+        return PlacedPyramid(as_tokens(levels).to(self.tokens), positions, padding, Grid(shapes, *grid), silent, walk,
+                             padded=padded)
 
 
 class KnownPlaces:
@@ -112,11 +115,12 @@ def places_of(neck: Neck | PlainNeck, size: tuple[int, int], canvas: tuple[int, 
     positions = torch.cat([place.flatten(1, 2) for place in neck.places([mask.to(device) for mask in outside])], 1)
     padding, grid = torch.cat([mask.flatten(1) for mask in outside], 1), Grid.of(outside, device)
     return Places(positions.to(precision), padding.to(device), grid.anchors.isinf().any(-1, keepdim=True),
-                  walk_along(shapes)[None].to(device), grid.inside, grid.valid, grid.centers, grid.anchors)
+                  bool(padding.any()), walk_along(shapes)[None].to(device), grid.inside, grid.valid, grid.centers,
+                  grid.anchors)
 
 
 def walk_along(shapes: Shapes) -> Tensor:
-    """When each token (T) of levels, finest first, has its turn on a walk along strips of some rows.
+    """When each token (T) of levels, finest first, has its turn on a walk along strips of some rows, level by level.
 
     Tokens read what lies around them: what one of a strip brought into the cache is there for those that follow.
     """
@@ -134,6 +138,6 @@ def joined(alone: Sequence[Places]) -> Places:
         same = all(each is tensors[0] for each in tensors)  # images of one size share theirs
         return tensors[0].expand(len(tensors), *tensors[0].shape[1:]) if same else torch.cat(list(tensors))
 
-    positions, padding, silent, walk, inside, *grid = zip(*alone, strict=True)
-    return Places(join(positions), join(padding), join(silent), join(walk), tuple(each for (each,) in inside),
-                  *map(join, grid))
+    positions, padding, silent, padded, walk, inside, *grid = zip(*alone, strict=True)
+    return Places(join(positions), join(padding), join(silent), any(padded), join(walk),
+                  tuple(each for (each,) in inside), *map(join, grid))

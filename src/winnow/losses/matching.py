@@ -63,7 +63,7 @@ class Matcher:
             raise FloatingPointError(
                 f"the cost of matching predictions of stage {stage.name!r} with objects of image {image} of the batch "
                 f"is not finite")
-        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (takes a second; who predicts matches nothing)
+        from scipy.optimize import linear_sum_assignment  # noqa: PLC0415  (takes a second; building a detector matches nothing)
 
         objects = cost.shape[1]
         copies = max(1, min(stage.copies, cost.shape[0] // max(objects, 1)))
