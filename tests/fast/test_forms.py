@@ -18,9 +18,11 @@ from winnow.backbone import Backbone
 from winnow.errors import UsageError
 from winnow.fast import products
 from winnow.fast.attention import QuickDeformable
+from winnow.fast.chosen import Chosen
 from winnow.fast.places import REMEMBERED, STRIP, walk_along
 from winnow.fast.products import ROWS, Product, blocks
 from winnow.interface import BaseDetector
+from winnow.ops import library, matrix
 from winnow.selection import Lite
 from winnow.structures import Batch, Output
 
@@ -258,12 +260,33 @@ def test_the_encoder_computes_chosen_tokens_as_they_have_their_turns() -> None:
     quick, batch = compose("sparse_detr", rho=0.5).eval().optimize(), batch_of((64, 96), (96, 64))
     seen: list[tuple[Any, Any]] = []
     for layer in quick.encoder.layers:
-        layer.register_forward_pre_hook(lambda _, given: seen.append((given[3].walk, given[4])))
+        layer.register_forward_pre_hook(lambda _, given: seen.append((given[0].memory.walk, given[0].subset)))
     selection = quick(batch).selection
     assert len(seen) == len(quick.encoder.layers)
     for walk, subset in seen:
         assert (walk.gather(1, subset.index).diff() > 0).all()
         assert torch.equal(subset.mask(), selection.mask())
+
+
+@pytest.mark.parametrize("found", [True, False], ids=["found", "written"])
+@pytest.mark.parametrize("sizes", BATCHES.values(), ids=BATCHES)
+@pytest.mark.parametrize("paper", ["sparse_detr", "sparse_dino"])
+def test_refined_tokens_are_projected_from_where_they_are(paper: str, sizes: tuple[tuple[int, int], ...], found: bool,
+                                                          monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matrix, "FASTER", set(library.SETS) if found else set())
+    detector, batch = compose(paper, rho=0.5).eval(), batch_of(*sizes)
+    quick, times = detector.optimize(), []
+    for layer in quick.encoder.layers:
+        layer.attention.late = None
+    written = Chosen.write
+    monkeypatch.setattr(Chosen, "write", lambda chosen: times.append(chosen) or written(chosen))
+    with torch.no_grad():
+        memory, ours = (each.neck(each.backbone(batch.images), batch) for each in (detector, quick))
+        ours = ours.with_values(memory.values.clone())
+        expected, got = detector.encoder(memory).memory, quick.encoder(ours).memory
+    torch.testing.assert_close(got.values, expected.values, atol=3e-5, rtol=3e-5)
+    once = found and library.missing() is None
+    assert len(times) == (1 if once else len(quick.encoder.layers))
 
 
 @pytest.mark.parametrize("images", [1, 3])

@@ -57,8 +57,8 @@ def test_a_convolution_tells_its_shape_beforehand(stride: Any, padding: Any, dil
 
 
 def test_a_product_tells_its_shape_beforehand() -> None:
-    given = torch.randn(2, 5, 8), torch.randn(6, 8), torch.randn(6), "relu"
-    torch.library.opcheck(STEPS.product.default, given)
+    given = torch.randn(2, 5, 8), torch.randn(6, 8), torch.randn(6), None, True
+    torch.library.opcheck(STEPS.steady_product.default, given)
     torch.testing.assert_close(steady_product(*given), torch.nn.functional.linear(*given[:3]).relu())
 
 

@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from ..attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
 from ..ops import deformable_ask, deformable_attend, deformable_read
 from ..structures import Pyramid, Tokens
+from .chosen import Chosen
 from .places import PlacedPyramid
 from .products import Conversation, Product
 
-READING = {"cpu": 3.5, "torch": 16.0}  # multiplications take as long as reading a number, by who reads; measured
+# So many multiplications take as long as reading a number, by who reads and whether our own kernel multiplies; measured
+READING = {("cpu", False): 3.5, ("cpu", True): 6.0, ("torch", False): 16.0}
 
 
 @dataclass(frozen=True)
@@ -40,16 +42,17 @@ class QuickDeformable(nn.Module):
         self.value, self.output = Product([plain.value_proj], precision), Product([plain.output_proj], precision)
         self.late = None if reading is None else Late(plain.value_proj, plain.heads, reading)
 
-    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> Projected:
-        """What is done once for so many queries, while the first `still` tokens, or all, keep their values."""
-        start = memory.grid.starts[self.late_levels(memory, queries, still)]
-        values = by_head(self.value, memory, self.heads, start)
+    def project(self, memory: PlacedPyramid, queries: int, chosen: Chosen | None = None) -> Projected:
+        """What is done once for so many queries, which may be chosen tokens of the memory that are being refined."""
+        start = memory.grid.starts[self.late_levels(memory, queries, chosen.still if chosen else None)]
+        values = by_head(self.value, memory, self.heads, start, chosen)
         return Projected(values, values, memory)
 
     def late_levels(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> int:
         """How many of the finest levels make more work where their tokens are projected than where they are read whole.
 
-        Reading whole tokens takes a projection of each query besides.
+        These keep their values meanwhile, as the first `still` tokens do, or all. Reading whole tokens takes a
+        projection of each query besides.
         """
         late, grid, width = 0, memory.grid, memory.values.shape[-1]
         if self.late is None:
@@ -100,10 +103,11 @@ class QuickKeyAware(nn.Module):
         self.value, self.output = Product([plain.value_proj], precision), Product([plain.output_proj], precision)
         self.key = Product([plain.key_proj], precision) if plain.key_proj else None
 
-    def project(self, memory: PlacedPyramid, queries: int, still: int | None = None) -> Projected:
-        """What is done once for all queries, however many, and whatever is written meanwhile."""
-        values = by_head(self.value, memory, self.heads)
-        return Projected(values, by_head(self.key, memory, self.heads) if self.key else values, memory)
+    def project(self, memory: PlacedPyramid, queries: int, chosen: Chosen | None = None) -> Projected:
+        """What is done once for all queries, however many; they may be chosen tokens that are being refined."""
+        values = by_head(self.value, memory, self.heads, chosen=chosen)
+        keys = by_head(self.key, memory, self.heads, chosen=chosen) if self.key else values
+        return Projected(values, keys, memory)
 
     def read(self, query: Tensor, reference: Tensor, projected: Projected) -> Tensor:
         """Queries (B, Q, C) around reference (B, Q, L, 2 | 4) of each level -> what they read (B, Q, C)."""
@@ -132,9 +136,13 @@ class QuickDense(Attention):
                           key_padding_mask=None if whole else memory.padding)
 
 
-def by_head(project: Product, memory: PlacedPyramid, heads: int, start: int = 0) -> Tensor:
-    """The memory from token `start` on projected and split by heads, (B, T - start, M, D); padding is zero."""
-    values = project(memory.values[:, start:])
+def by_head(project: Product, memory: PlacedPyramid, heads: int, start: int = 0,
+            chosen: Chosen | None = None) -> Tensor:
+    """The memory from token `start` on projected and split by heads, (B, T - start, M, D); padding is zero.
+
+    Chosen tokens are those of the memory that are being refined.
+    """
+    values = chosen.projected(project, start) if chosen else project(memory.values[:, start:])
     if memory.padded:
         values = values.masked_fill_(memory.padding[:, start:, None], 0)
     return values.unflatten(-1, (heads, -1))

@@ -1,20 +1,19 @@
-"""Tokens refine one another, for predicting: the rows that a plan chooses are taken once and written back in place."""
+"""Tokens refine one another, for predicting: as many rows at a time as suit the device."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from ..attention import on_levels
 from ..encoder import Encoded, EncoderLayer
-from ..selection import ObjectnessScorer, SaliencyScorer, Subset
-from ..structures import Selection, Stage
+from ..selection import ObjectnessScorer, SaliencyScorer
+from ..structures import Stage
 from .attention import QuickDeformable, QuickKeyAware
+from .chosen import Chosen
 from .places import PlacedPyramid
 from .products import Product, blocks
 
@@ -34,14 +33,15 @@ class QuickEncoder(nn.Module):
     def forward(self, memory: PlacedPyramid, *, supervised: bool = False, rho: float | None = None) -> Encoded:
         """The refined memory, which is the one that came: its values are written over."""
         planned = self.plan(memory, len(self.layers), rho=rho)
-        previous = None
+        chosen, previous = None, None
         for layer, subset in zip(self.layers, planned.subsets, strict=True):
-            if subset is not previous:
-                previous, chosen = subset, _in_order(subset, memory.walk)
-                tokens, positions = _take(memory.values, chosen).float(), _take(memory.positions, chosen)
-                reference = on_levels(_take(memory.grid.centers, chosen), memory.grid)
-            layer(tokens, positions, reference, memory, chosen)
-            _write(memory.values, chosen, tokens)
+            if chosen is None or subset is not previous:
+                if chosen is not None:
+                    chosen.write()
+                chosen, previous = Chosen(memory, subset), subset
+            layer(chosen)
+        if chosen is not None:
+            chosen.write()
         return Encoded(memory, planned.selection, [])
 
 
@@ -53,14 +53,15 @@ class QuickEncoderLayer(nn.Module):
         self.layer = layer
         self.attention = cast("QuickDeformable | QuickKeyAware", layer.attention)
 
-    def forward(self, tokens: Tensor, positions: Tensor, reference: Tensor, memory: PlacedPyramid,
-                subset: Subset) -> None:
-        """The tokens (B, N, C) of a subset, with positions (B, N, C) and references (B, N, L, 2): new values."""
-        projected = self.attention.project(memory, tokens.shape[1], _still(memory, subset))
+    def forward(self, chosen: Chosen) -> None:
+        """The chosen tokens of a memory: new values."""
+        tokens, fine = chosen.tokens, chosen.subset.fine
+        projected = self.attention.project(chosen.memory, tokens.shape[1], chosen)
         for rows in blocks(tokens):
             old = tokens[:, rows]
-            read = self.attention.read(old + positions[:, rows], reference[:, rows], projected)
-            tokens[:, rows] = self.layer.think(self.layer.norm1(old + read), max(subset.fine - rows.start, 0))
+            read = self.attention.read(old + chosen.positions[:, rows], chosen.reference[:, rows], projected)
+            tokens[:, rows] = self.layer.think(self.layer.norm1(old + read), max(fine - rows.start, 0))
+        chosen.refined = True
 
 
 class QuickProjection(nn.Module):
@@ -118,41 +119,6 @@ class QuickObjectness(nn.Module):
         found = [self.head.classify(self.project(memory.values[:, rows] + memory.positions[:, rows],
                                                  memory.silent[:, rows])).amax(-1) for rows in blocks(memory.values)]
         return torch.cat(found, 1), []
-
-
-def _still(memory: PlacedPyramid, subset: Subset) -> int:
-    """How many tokens come before the first that is written to while others read; chosen ones are a copy until then."""
-    return memory.values.shape[1] if isinstance(subset, Selection) else getattr(subset, "start", 0)
-
-
-def _in_order(subset: Subset, walk: Tensor) -> Subset:
-    """The same tokens by their turns on a walk (B, T), where fine ones, which layers expect first, have theirs first.
-
-    Neighbours read the same places one after the other.
-    """
-    if not isinstance(subset, Selection):
-        return subset
-    order = walk.gather(1, subset.index).argsort(1)
-    return replace(subset, index=subset.index.gather(1, order), chosen=subset.chosen.gather(1, order))
-
-
-def _take(x: Tensor, subset: Subset) -> Tensor:
-    """The rows (B, N, C) of x (B, T, C) in a subset; of one image they are copied whole."""
-    if isinstance(subset, Selection) and len(x) == 1:
-        return x[0].index_select(0, subset.index[0])[None]
-    return subset.take(x)
-
-
-def _write(values: Tensor, subset: Subset, tokens: Tensor) -> None:
-    """Values (B, T, C) get the new rows (B, N, C) of a subset; surplus rows of smaller images stay as they are."""
-    if not isinstance(subset, Selection):
-        subset.take(values).copy_(tokens)
-    elif len(values) == 1:
-        values[0].index_copy_(0, subset.index[0], tokens[0].to(values.dtype))
-    else:
-        rows = torch.where(subset.chosen[..., None], tokens.to(values.dtype), subset.take(values))
-        first = torch.arange(len(values), device=values.device)[:, None] * values.shape[1]
-        values.flatten(0, 1).index_copy_(0, (subset.index + first).flatten(), rows.flatten(0, 1))
 
 
 def _half(linear: nn.Linear, columns: slice, *, bias: bool) -> nn.Linear:

@@ -16,7 +16,7 @@ from ..encoder import Encoder
 from ..heads import Head
 from ..mlp import FeedForward
 from ..neck import Neck
-from ..ops import backend_of
+from ..ops import backend_of, matrix
 from ..papers.faster_rcnn import RegionDetector
 from ..proposals import ProposalProjection
 from ..queries import Proposals
@@ -40,7 +40,8 @@ class Form:
     @property
     def reading(self) -> float | None:
         """What reading costs where whole tokens are read well; none where they are better projected first."""
-        return READING.get(backend_of(torch.empty(0, dtype=self.precision, device=self.device)))
+        reader = backend_of(torch.empty(0, dtype=self.precision, device=self.device))
+        return READING.get((reader, matrix.able(self.precision)))
 
 
 @singledispatch

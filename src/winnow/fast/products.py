@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from ..linear import ROWS, has_onednn, product
 from ..mlp import MLP, FeedForward
+from ..ops import matrix
+from ..ops.matrix import Newer
 from .steps import kept
 
 
@@ -22,17 +24,30 @@ class Product(nn.Module):
         weights, biases = [each.weight.detach() for each in linears], [each.bias.detach() for each in linears]
         self.weight = nn.Parameter(torch.cat(weights).to(precision), requires_grad=False)
         self.bias = nn.Parameter(torch.cat(biases).to(precision), requires_grad=False)
+        self.prepared = matrix.prepared(self.weight) if matrix.able(precision) else None  # read by processors alone
 
-    def forward(self, x: Tensor, *, relu: bool = False) -> Tensor:
-        """(..., in) -> (..., out of all layers), with a ReLU behind it if asked."""
+    def finds(self, x: Tensor) -> bool:
+        """Whether newer rows can take the place of some of x while it is multiplied."""
+        return self.prepared is not None and matrix.serves(x)
+
+    def forward(self, x: Tensor, *, relu: bool = False, newer: Newer | None = None) -> Tensor:
+        """(..., in) -> (..., out of all layers), with a ReLU behind it if asked. For newer rows see `finds`."""
         x = x.to(self.weight.dtype)
+        if newer is not None:
+            assert self.prepared is not None
+            return matrix.multiply(x, self.prepared, self.bias, relu=relu, newer=newer)
         if has_onednn(x):
-            return steady_product(x, self.weight, self.bias, "relu" if relu else "none")
+            return steady_product(x, self.weight, self.bias, self.prepared, relu)
         x = F.linear(x, self.weight, self.bias)
         return x.relu_() if relu else x
 
 
-steady_product = kept(lambda x, weight, *_: x.new_empty(*x.shape[:-1], len(weight)))(product)
+@kept(lambda x, weight, *_: x.new_empty(*x.shape[:-1], len(weight)))
+def steady_product(x: Tensor, weight: Tensor, bias: Tensor, prepared: Tensor | None, relu: bool) -> Tensor:
+    """x (..., in) by weight (out, in) plus bias (out) -> (..., out), by our kernel if it has its weights."""
+    if prepared is not None and matrix.serves(x):
+        return matrix.multiply(x, prepared, bias, relu=relu)
+    return product(x, weight, bias, "relu" if relu else "none")
 
 
 class QuickMLP(nn.Module):

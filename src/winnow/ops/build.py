@@ -21,7 +21,7 @@ from pathlib import Path
 
 HERE = Path(__file__).parent
 SOURCES = HERE / "csrc"
-KERNELS = ("deformable", "winograd", "winograd_weights")  # sources that are compiled for each instruction set
+KERNELS = ("deformable", "matrix", "winograd", "winograd_weights")  # sources that are compiled for each instruction set
 LIBRARY = HERE / "kernels.so"
 FLAGS = ["-std=gnu11", "-O3", "-fPIC", "-fvisibility=hidden", "-fno-math-errno", "-fno-trapping-math"]
 PORTABLE: dict[str, list[str]] = {"portable": []}

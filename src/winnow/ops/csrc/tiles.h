@@ -4,9 +4,8 @@
    last, and vectors are of channels. Places are those where a polynomial of two variables is known: 6 x 6 of them. */
 
 #include "numbers.h"
+#include "panels.h"
 
-#define VECTORS 2 /* of filters at a time */
-#define PANEL (VECTORS * LANES)
 #define PLACES 36
 
 typedef struct {

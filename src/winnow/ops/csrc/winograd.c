@@ -18,11 +18,6 @@
 
 #include "work.h"
 
-#if LANES == 16
-#define ROWS 14 /* at a time: so many sums of VECTORS fill the registers */
-#else
-#define ROWS 6
-#endif
 #define TILES (LANES == 16 ? 14 : 24) /* at a time */
 
 typedef struct {
@@ -54,18 +49,15 @@ INLINE void enter(const Call *call, float *entered, int64_t from, int64_t to, in
     }
 }
 
-/* Rows of a matrix, a number known when it is compiled, times a panel of another: sums stay in registers. */
+/* Rows of a matrix, a number known when it is compiled, times a panel of another. */
 INLINE void multiply_rows(const float *a, const float *panel, float *out, int64_t channels, int rows) {
+    const float *at[ROWS];
     Lanes sums[ROWS][VECTORS];
-    for (int row = 0; row < rows; row++)
+    for (int row = 0; row < rows; row++) {
+        at[row] = a + row * channels;
         for (int v = 0; v < VECTORS; v++) sums[row][v] = (Lanes){0};
-    for (int64_t c = 0; c < channels; c++) {
-        Lanes weights[VECTORS];
-        for (int v = 0; v < VECTORS; v++) weights[v] = *(const Anywhere *)(panel + c * PANEL + v * LANES);
-#pragma GCC unroll 14
-        for (int row = 0; row < rows; row++)
-            for (int v = 0; v < VECTORS; v++) sums[row][v] += a[row * channels + c] * weights[v];
     }
+    add_products(at, panel, channels, sums, rows);
     for (int row = 0; row < rows; row++)
         for (int v = 0; v < VECTORS; v++) *(Anywhere *)(out + row * PANEL + v * LANES) = sums[row][v];
 }
@@ -74,16 +66,8 @@ static void multiply(const float *entered, const float *weights, float *products
     for (int64_t place = 0; place < PLACES; place++) {
         const float *a = entered + place * TILES * channels, *panel = weights + place * channels * PANEL;
         float *out = products + place * TILES * PANEL;
-        for (int64_t i = 0; i < tiles; i += ROWS) {
-            const float *rows = a + i * channels;
-            switch (tiles - i < ROWS ? tiles - i : ROWS) {
-#define CASE(n) case n: multiply_rows(rows, panel, out + i * PANEL, channels, n); break;
-            CASE(1) CASE(2) CASE(3) CASE(4) CASE(5) CASE(6)
-#if ROWS > 6
-            CASE(7) CASE(8) CASE(9) CASE(10) CASE(11) CASE(12) CASE(13) CASE(14)
-#endif
-            }
-        }
+        for (int64_t i = 0; i < tiles; i += ROWS)
+            FOR_ROWS(tiles - i, multiply_rows(a + i * channels, panel, out + i * PANEL, channels, rows))
     }
 }
 

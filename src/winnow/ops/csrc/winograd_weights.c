@@ -15,7 +15,7 @@
 
 #include "work.h"
 
-#define ROWS (LANES == 16 ? 8 : 4) /* channels at a time: so many sums of VECTORS fill the registers */
+#define ABREAST (LANES == 16 ? 8 : 4) /* channels at a time: so many sums of VECTORS fill the registers */
 #define TILES 128                  /* at a time */
 #define PITCH (TILES + 1)          /* from place to place: an odd number spreads them over the cache */
 
@@ -88,17 +88,17 @@ static void enter_halves(const void *piece, int64_t worker, int64_t from, int64_
 
 /* Some channels of all tiles by a panel of filters: sums stay in registers. */
 INLINE void gather_rows(const float *x, const float *z, int64_t tiles, float (*to)[PANEL]) {
-    Lanes sums[ROWS][VECTORS];
-    for (int row = 0; row < ROWS; row++)
+    Lanes sums[ABREAST][VECTORS];
+    for (int row = 0; row < ABREAST; row++)
         for (int v = 0; v < VECTORS; v++) sums[row][v] = (Lanes){0};
     for (int64_t i = 0; i < tiles; i++) {
         Lanes came[VECTORS];
         for (int v = 0; v < VECTORS; v++) came[v] = *(const Anywhere *)(z + i * PANEL + v * LANES);
 #pragma GCC unroll 8
-        for (int row = 0; row < ROWS; row++)
+        for (int row = 0; row < ABREAST; row++)
             for (int v = 0; v < VECTORS; v++) sums[row][v] += x[i * LANES + row] * came[v];
     }
-    for (int row = 0; row < ROWS; row++)
+    for (int row = 0; row < ABREAST; row++)
         for (int v = 0; v < VECTORS; v++) *(Anywhere *)(to[row] + v * LANES) = sums[row][v];
 }
 
@@ -134,7 +134,7 @@ static void weigh(const void *given, int64_t worker, int64_t from, int64_t to) {
             }
             const float *x = call->entered + (block * PLACES + place) * PITCH * LANES;
             const float *z = call->came + (panel * PLACES + place) * PITCH * PANEL;
-            for (int c = 0; c < LANES; c += ROWS) gather_rows(x + c, z, piece->tiles, sums[place] + c);
+            for (int c = 0; c < LANES; c += ABREAST) gather_rows(x + c, z, piece->tiles, sums[place] + c);
         }
         leave(call, sums, block * LANES, panel * PANEL);
     }
