@@ -113,7 +113,7 @@ def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
 def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
                     weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of values, locations and weights; sums are kept in float32."""
-    to_values = torch.zeros(values.shape, **FLOATS)
+    to_values = torch.empty(values.shape, **FLOATS)
     to_places, to_weights = torch.empty(locations.shape, **FLOATS), torch.empty(weights.shape, **FLOATS)
     _run("sample_backward", shapes, values=values, places=locations, weights=weights,
          rows=gradient.unflatten(-1, values.shape[2:]).to(values.dtype), to_values=to_values, to_places=to_places,
@@ -125,7 +125,7 @@ def attend_backward(gradient: Tensor, values: Tensor, shapes: Shapes, offsets: T
                     logits: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Gradients of values, offsets, reference and logits; sums are kept in float32."""
     places, weights = offsets.expand(-1, -1, -1, len(shapes), -1, -1), share(logits, len(shapes))
-    to_values, to_reference = torch.zeros(values.shape, **FLOATS), torch.empty(reference[:, :, None].shape, **FLOATS)
+    to_values, to_reference = torch.empty(values.shape, **FLOATS), torch.empty(reference[:, :, None].shape, **FLOATS)
     to_places, to_weights = torch.empty(places.shape, **FLOATS), torch.empty(weights.shape, **FLOATS)
     _run("attend_backward", shapes, values=values, places=places, weights=weights, reference=reference[:, :, None],
          rows=gradient.unflatten(-1, values.shape[2:]).to(values.dtype), to_values=to_values, to_places=to_places,

@@ -18,7 +18,7 @@ typedef struct {
     Rows rows;             /* (B, Q, M) rows of D: what was asked, or the gradient of what was read */
     Rows out;              /* (B, Q, M) rows of D, or of (L, P) in `match` */
     const float *nothing;  /* D zeros, and `width` */
-    Rows to_values;        /* (B, T, M) rows of D, float32 and zero */
+    Rows to_values;        /* (B, T, M) rows of D, float32; in `splat` zero */
     Rows to_places;        /* like places and weights */
     Rows to_weights;
     Rows to_reference;     /* (B, Q, 1) rows of (L, sides), float32 */

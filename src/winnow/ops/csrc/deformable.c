@@ -13,6 +13,8 @@
 
    Letters in shapes as in ../../structures.py, and D the channels of a head. */
 
+#include <string.h>
+
 #include "numbers.h"
 
 #include "work.h"

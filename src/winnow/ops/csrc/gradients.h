@@ -3,13 +3,34 @@
    Of attend, weights come as such, not as logits. Its way back has two steps: heads learn level by level, as in sample,
    and then queries trace back what they learned to what their heads, levels and points share. */
 
-/* How the answer of spot i to a row changes with the place, in tokens along and down, and with the weight. */
-INLINE void slope(const Spots *spots, int64_t i, float *along, float *down, float *much) {
-    float right = spots->right[i], below = spots->below[i], weight = spots->weight[i];
-    Four a = *(FourAnywhere *)(spots->answer + 4 * i);
+/* How the answers of four spots to a row change with their places, in tokens along and down, and with their weights. */
+INLINE void slopes(const Spots *spots, int64_t i, Four *along, Four *down, Four *much) {
+    const FourAnywhere *answer = (const FourAnywhere *)(spots->answer + 4 * i);
+    Four right = *(FourAnywhere *)(spots->right + i), below = *(FourAnywhere *)(spots->below + i);
+    Four weight = *(FourAnywhere *)(spots->weight + i), a[4] = {answer[0], answer[1], answer[2], answer[3]};
+    turn_over(a); /* now of each token that of all four spots */
     *along = ((a[1] - a[0]) * (1 - below) + (a[3] - a[2]) * below) * weight;
     *down = ((a[2] - a[0]) * (1 - right) + (a[3] - a[1]) * right) * weight;
     *much = (a[0] * (1 - right) + a[1] * right) * (1 - below) + (a[2] * (1 - right) + a[3] * right) * below;
+}
+
+/* The gradients of n places, from spot `at` on, and of their weights; places are locations, or (fused) in tokens. */
+INLINE void hand_back(const Spots *spots, int64_t at, int64_t n, float *to_places, float *to_weights, int fused) {
+    for (int64_t i = 0; i < n; i += 4) { /* behind the last place spots are anything */
+        Four along, down, much;
+        float kept[12];
+        slopes(spots, at + i, &along, &down, &much);
+        if (!fused) {
+            along *= *(FourAnywhere *)(spots->width + at + i);
+            down *= *(FourAnywhere *)(spots->height + at + i);
+        }
+        *(FourAnywhere *)kept = PICK(along, down, 0, 4, 1, 5);
+        *(FourAnywhere *)(kept + 4) = PICK(along, down, 2, 6, 3, 7);
+        *(FourAnywhere *)(kept + 8) = much;
+        int64_t some = n - i < 4 ? n - i : 4;
+        memcpy(to_places + 2 * i, kept, (size_t)(2 * some) * sizeof(float));
+        memcpy(to_weights + i, kept + 8, (size_t)some * sizeof(float));
+    }
 }
 
 /* Offsets around a reference become locations in [0, 1] of the level. That rounds, as where places are kept, and so it
@@ -30,6 +51,30 @@ INLINE void locate(const Call *call, int64_t level, Spots *spots, int64_t from, 
     }
 }
 
+#define NEXT 2 /* queries from here on is the one whose tokens are sent for */
+
+/* Sends for the tokens of spots from ... to, and for what they were given. */
+INLINE void send_for_both(const Spots *spots, int64_t from, int64_t to, const Plane *values, const Plane *onto) {
+    for (int64_t i = from; i < to; i++) {
+        char *at[4], *sums[4];
+        corners(values, spots, i, at);
+        corners(onto, spots, i, sums);
+        for (int k = 0; k < 4; k++) {
+            for (int64_t byte = 0; byte < SLAB * (values->half ? 2 : 4); byte += LINE)
+                __builtin_prefetch(at[k] + byte, 0, 2);
+            for (int64_t byte = 0; byte < SLAB * 4; byte += LINE) __builtin_prefetch(sums[k] + byte, 1, 2);
+        }
+    }
+}
+
+/* Nothing has been given yet to the tokens of a level. */
+INLINE void clear(const Call *call, int64_t b, int64_t m, int64_t level) {
+    int64_t first = 0, many = call->shapes[2 * level] * call->shapes[2 * level + 1];
+    for (int64_t l = 0; l < level; l++) first += call->shapes[2 * l] * call->shapes[2 * l + 1];
+    for (int64_t i = first; i < first + many; i++)
+        memset(row(&call->to_values, b, i, m), 0, (size_t)call->channels * sizeof(float));
+}
+
 /* Gradients of one head's reading of one level, of which no other thread has a part. Places are locations, or (fused)
    offsets, whose gradient is then in tokens. */
 INLINE void learn(const Call *call, int64_t from, int64_t to, int fused) {
@@ -40,28 +85,25 @@ INLINE void learn(const Call *call, int64_t from, int64_t to, int fused) {
         int64_t level = item % call->levels, m = item / call->levels % call->heads;
         int64_t b = item / call->levels / call->heads, first = level * points;
         Plane values = plane(&call->values, b, m), onto = plane(&call->to_values, b, m);
+        clear(call, b, m, level);
         lay_level(call, level, &spots, 0, n);
-        float step_x = fused ? 1 : spots.width[0], step_y = fused ? 1 : spots.height[0];
         for (int64_t start = 0; start < call->queries; start += most) {
             int64_t many = start + most < call->queries ? most : call->queries - start;
             read_block(call, &spots, b, start, many, m, first);
             for (int64_t j = 0; fused && j < many; j++)
                 locate(call, level, &spots, j * points, row(&call->reference, b, start + j, 0));
             aim(&spots);
+            send_for_both(&spots, 0, (many < NEXT ? many : NEXT) * points, &values, &onto);
             for (int64_t j = 0; j < many; j++) {
                 const char *came = row(&call->rows, b, start + j, m);
-                int64_t at = j * points, behind = at + points;
+                int64_t at = j * points, behind = at + points, next = at + NEXT * points;
+                if (j + NEXT < many) send_for_both(&spots, next, next + points, &values, &onto);
                 if (values.half) compare(&spots, at, behind, &values, came, channels, 1);
                 else compare(&spots, at, behind, &values, came, channels, 0);
                 if (values.half) scatter(&spots, at, behind, &onto, came, channels, 1);
                 else scatter(&spots, at, behind, &onto, came, channels, 0);
-                float *to_places = (float *)row(&call->to_places, b, start + j, m) + 2 * first;
-                float *to_weights = (float *)row(&call->to_weights, b, start + j, m) + first;
-                for (int64_t p = 0; p < points; p++) {
-                    slope(&spots, at + p, to_places + 2 * p, to_places + 2 * p + 1, to_weights + p);
-                    to_places[2 * p] *= step_x;
-                    to_places[2 * p + 1] *= step_y;
-                }
+                hand_back(&spots, at, points, (float *)row(&call->to_places, b, start + j, m) + 2 * first,
+                          (float *)row(&call->to_weights, b, start + j, m) + first, fused);
             }
         }
     }

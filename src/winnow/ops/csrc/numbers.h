@@ -93,6 +93,16 @@ INLINE float sum(Four x) { return (x[0] + x[1]) + (x[2] + x[3]); }
 #define PICK(a, b, ...) __builtin_shuffle(a, b, (Fours){__VA_ARGS__})
 #endif
 
+/* Rows become columns. */
+INLINE void turn_over(Four x[4]) {
+    Four ab = PICK(x[0], x[1], 0, 4, 1, 5), cd = PICK(x[2], x[3], 0, 4, 1, 5);
+    Four behind_ab = PICK(x[0], x[1], 2, 6, 3, 7), behind_cd = PICK(x[2], x[3], 2, 6, 3, 7);
+    x[0] = PICK(ab, cd, 0, 1, 4, 5);
+    x[1] = PICK(ab, cd, 2, 3, 6, 7);
+    x[2] = PICK(behind_ab, behind_cd, 0, 1, 4, 5);
+    x[3] = PICK(behind_ab, behind_cd, 2, 3, 6, 7);
+}
+
 /* The sum of each of four. */
 INLINE Four sums(Four a, Four b, Four c, Four d) {
     Four ab = PICK(a, b, 0, 4, 1, 5) + PICK(a, b, 2, 6, 3, 7), cd = PICK(c, d, 0, 4, 1, 5) + PICK(c, d, 2, 6, 3, 7);
