@@ -8,7 +8,14 @@ import pytest
 import torch
 from torch import nn
 
-from winnow.attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention, on_levels
+from winnow.attention import (
+    Attention,
+    DeformableAttention,
+    DenseAttention,
+    KeyAwareAttention,
+    SamplingAttention,
+    on_levels,
+)
 from winnow.structures import Pyramid
 
 from .tiny import pyramid, shaken, without_gradient
@@ -136,3 +143,26 @@ def test_what_is_found_decides_how_much_a_place_counts(memory: Pyramid) -> None:
     _, after = attention(query, where, memory.with_values(torch.randn_like(memory.values)))
     assert torch.equal(before.locations, after.locations)
     assert not torch.allclose(before.weights, after.weights)
+
+
+@pytest.mark.parametrize("way", ["forward", "read"])
+@pytest.mark.parametrize("kind", [DeformableAttention, KeyAwareAttention])
+def test_few_queries_leave_values_to_be_made_again_and_learn_the_same(
+        kind: type[SamplingAttention], way: str, memory: Pyramid, monkeypatch: pytest.MonkeyPatch) -> None:
+    attention = kind(8, heads=2, levels=2, points=3)
+    shaken(attention)
+    query, reference = torch.randn(2, 5, 8), torch.rand(2, 5, 2)
+    tokens, times = memory.values.detach().requires_grad_(), []
+    attention.value_proj.register_forward_hook(lambda *_: times.append(1))
+
+    def learned(few: float) -> list[torch.Tensor]:
+        monkeypatch.setattr("winnow.attention.FEW", few)
+        found = getattr(attention, way)(query, reference, memory.with_values(tokens))
+        found = found[0] if isinstance(found, tuple) else found
+        return [found, *torch.autograd.grad(found.square().sum(), [tokens, *attention.parameters()])]
+
+    kept = learned(0)
+    assert len(times) == 1
+    again = learned(1)
+    assert len(times) > 2
+    assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))

@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from winnow.dropout import Dropout
-from winnow.recompute import recomputed
+from winnow.recompute import recomputed, remade
 
 
 def test_the_same_random_numbers_are_drawn_again():
@@ -35,3 +35,33 @@ def test_without_gradients_nothing_is_computed_twice():
     with torch.no_grad():
         assert recomputed(lambda x: calls.append(x) or x + 1, torch.ones(1)) == 2
     assert len(calls) == 1
+
+
+def test_a_tensor_can_be_kept_as_how_it_was_made():
+    weight, x, kept, made = torch.randn(64, 4, requires_grad=True), torch.randn(8, 4), [], []
+
+    def make() -> torch.Tensor:
+        made.append(x)
+        return x @ weight.t()
+
+    def keep(saved: torch.Tensor) -> torch.Tensor:
+        kept.append(saved.shape)
+        return saved
+
+    hidden = make()
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda saved: saved), remade(hidden, make):
+        y = hidden * hidden
+    assert (8, 64) not in kept
+    assert len(made) == 1
+    gradient, = torch.autograd.grad(y.sum(), weight)
+    assert len(made) > 1
+    torch.testing.assert_close(gradient, torch.autograd.grad((x @ weight.t()).pow(2).sum(), weight)[0])
+
+
+def test_under_autocast_a_tensor_is_kept_as_it_is():
+    x = torch.randn(8, 4, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = x @ x.t()
+        with remade(hidden, lambda: torch.zeros(0)):
+            y = hidden * hidden
+    assert torch.autograd.grad(y.sum(), x)[0].any()

@@ -9,6 +9,7 @@ returns only what was read, which may be less work.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, cast
 
 import torch
@@ -18,9 +19,11 @@ from .linear import Linear
 from .mlp import start_xavier
 from .multihead import MultiheadAttention
 from .ops import deformable_attend, deformable_match, deformable_sample, locate, share
+from .recompute import remade
 from .structures import Grid, Pyramid, Samples, Tokens
 
 POINTS = 4  # places that each head samples on each level, where a model's Size says nothing else
+FEW = 1 / 4  # of the tokens; so many queries leave values to be made again on the way back
 
 
 class Attention(nn.Module):
@@ -81,12 +84,22 @@ class SamplingAttention(Attention):
     def forward(self, query: Tensor, reference: Tensor, memory: Pyramid) -> tuple[Tensor, Samples]:
         """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C) and where."""
         values = self.by_head(self.value_proj, memory)
-        samples = self.aim(query, reference, values, memory)
-        return self.output_proj(deformable_sample(values, memory.grid.shapes, samples)), samples
+        with self.kept(values, query, memory):
+            samples = self.aim(query, reference, values, memory)
+            found = deformable_sample(values, memory.grid.shapes, samples)
+        return self.output_proj(found), samples
 
     def aim(self, query: Tensor, reference: Tensor, values: Tensor, memory: Pyramid) -> Samples:
         """Where each query (B, Q, C) looks, and how much each place counts; values (B, T, M, D)."""
         raise NotImplementedError
+
+    def kept(self, values: Tensor, query: Tensor, memory: Pyramid) -> AbstractContextManager[Any]:
+        """What reads the values in this context keeps them for the way back, or, where few queries read many tokens,
+        has them made again: then they are most of a layer's memory and little of its work.
+        """
+        if query.shape[1] > FEW * values.shape[1]:
+            return nullcontext()
+        return remade(values, lambda: self.by_head(self.value_proj, memory))
 
     def by_head(self, project: nn.Linear, memory: Pyramid) -> Tensor:
         """The memory projected and split by heads, (B, T, M, D); padding is zero."""
@@ -121,7 +134,9 @@ class DeformableAttention(SamplingAttention):
         """As without aiming first: the operator does that, and nothing of it is kept."""
         values, grid = self.by_head(self.value_proj, memory), memory.grid
         reference = on_levels(reference, grid)
-        found = deformable_attend(values, grid.shapes, reference, self.offsets(query), self.logits(query))
+        offsets, logits = self.offsets(query), self.logits(query)
+        with self.kept(values, query, memory):
+            found = deformable_attend(values, grid.shapes, reference, offsets, logits)
         return cast(Tensor, self.output_proj(found))
 
     def logits(self, query: Tensor) -> Tensor:
