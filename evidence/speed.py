@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -51,7 +52,8 @@ INTRODUCTION = """\
 
 Medians of alternating rounds, each contender in a process of its own; [performance.md](../performance.md) says how it
 is measured. Weights are random. "Against torch" and "against hf" say how many times as long our plain path and
-transformers' model took, with the least and the most of the rounds in brackets. In brackets behind a stage's
+transformers' model took, with the least and the most of the rounds in brackets. Shares of an encoder are taken within
+each round, too, or of the medians where no range stands behind them. In brackets behind a stage's
 milliseconds stands how many times this machine's floor that is. Written by
 
     python -m evidence.speed
@@ -131,18 +133,26 @@ def shares(rows: Rows) -> Iterator[str]:
     for dense in rows:
         if dense["rho"] < 1 or dense["form"] != "winnow":
             continue
-        whole = time_of(dense, "encoder")
-        found = [f"rho {each['rho']:g}: {time_of(each, 'encoder') / whole:.3f} "
-                 f"({time_of(each, 'encoder', 'scoring') / whole:.3f})" for each in rows
+        whole = took(dense, "encoder")
+        found = [f"rho {each['rho']:g}: {share(took(each, 'encoder'), whole)}, with scoring "
+                 f"{share(took(each, 'encoder', 'scoring'), whole)}" for each in rows
                  if each["rho"] < 1 and all(each[key] == dense[key] for key in ("form", "precision", "size", "batch"))]
         if found:
-            yield (f"The encoder ({dense['precision']}; with scoring in brackets), as a share of the encoder of "
-                   f"{dense['name']}: {', '.join(found)}.\n")
+            yield f"The encoder ({dense['precision']}), as a share of that of {dense['name']}: {'; '.join(found)}.\n"
 
 
-def time_of(row: Mapping[str, Any], *stages: str) -> float:
-    """Milliseconds of these stages together."""
-    return sum(row["latency_ms"]["stages"].get(stage, 0.0) for stage in stages)
+def took(row: Mapping[str, Any], *stages: str) -> list[float]:
+    """Milliseconds of these stages together, round by round; of runs that kept no more, those of the medians."""
+    time = row["latency_ms"]
+    times = time.get("stage_samples") or {stage: [each] for stage, each in time["stages"].items()}
+    return [sum(each) for each in zip(*(times[stage] for stage in stages if stage in times), strict=True)]
+
+
+def share(part: Sequence[float], whole: Sequence[float]) -> str:
+    """The median of the rounds, the least and the most."""
+    found = [mine / each for mine, each in zip(part, whole, strict=False)]  # one may have been lost before the other
+    spread = f" ({min(found):.3f} - {max(found):.3f})" if len(found) > 1 else ""
+    return f"{statistics.median(found):.3f}{spread}"
 
 
 def differences(rows: Rows) -> Iterator[str]:

@@ -42,8 +42,9 @@ def row(run: Run, measured: Measured) -> dict[str, Any]:
         "batch": contender.batch, "device": contender.device, "precision": contender.precision,
         "ops": measured.first.get("ops"), "train": contender.train, "params": measured.costs.get("params"),
         "gflops": sum(work.values()) / 1e9 if work else None,
-        "latency_ms": spread(list(measured.ms().values())) | {"samples": list(measured.ms().values()),
-                                                             "stages": stages},
+        "latency_ms": spread(list(measured.ms().values())) | {
+            "samples": list(measured.ms().values()), "stages": stages,
+            "stage_samples": {stage: [turn["stages"][stage] for turn in turns] for stage in stages}},
         "memory_mb": most(turn["peak_mb"] for turn in turns), "memory_base_mb": measured.first.get("base_mb"),
         "page_faults": middle(turn["page_faults"] for turn in turns),
         "processor_s": middle(turn["processor_s"] for turn in turns),
