@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
@@ -166,3 +168,16 @@ def test_few_queries_leave_values_to_be_made_again_and_learn_the_same(
     again = learned(1)
     assert len(times) > 2
     assert all(torch.equal(a, b) for a, b in zip(kept, again, strict=True))
+
+
+@pytest.mark.parametrize("way", ["forward", "read"])
+@pytest.mark.parametrize("kind", [DeformableAttention, KeyAwareAttention])
+def test_what_is_read_and_never_learned_from_is_let_go(kind: type[SamplingAttention], way: str,
+                                                       memory: Pyramid) -> None:
+    attention = kind(8, heads=2, levels=2, points=3)
+    tokens = memory.values * torch.ones(1, requires_grad=True)
+    found = getattr(attention, way)(torch.randn(2, 5, 8), torch.rand(2, 5, 2), memory.with_values(tokens))
+    place = weakref.ref(tokens)
+    del tokens, found
+    gc.collect()
+    assert place() is None

@@ -84,8 +84,8 @@ class SamplingAttention(Attention):
     def forward(self, query: Tensor, reference: Tensor, memory: Pyramid) -> tuple[Tensor, Samples]:
         """Queries (B, Q, C) around reference (B, Q, 2 | 4) -> what they read (B, Q, C) and where."""
         values = self.by_head(self.value_proj, memory)
-        with self.kept(values, query, memory):
-            samples = self.aim(query, reference, values, memory)
+        samples = self.aim(query, reference, values, memory)
+        with self.kept(values, self.value_proj, query, memory):
             found = deformable_sample(values, memory.grid.shapes, samples)
         return self.output_proj(found), samples
 
@@ -93,13 +93,13 @@ class SamplingAttention(Attention):
         """Where each query (B, Q, C) looks, and how much each place counts; values (B, T, M, D)."""
         raise NotImplementedError
 
-    def kept(self, values: Tensor, query: Tensor, memory: Pyramid) -> AbstractContextManager[Any]:
-        """What reads the values in this context keeps them for the way back, or, where few queries read many tokens,
-        has them made again: then they are most of a layer's memory and little of its work.
+    def kept(self, values: Tensor, project: nn.Linear, query: Tensor, memory: Pyramid) -> AbstractContextManager[Any]:
+        """A context whose operator keeps the projected values for the way back or, where few queries read many tokens,
+        has them made again: there they are most of a layer's memory and little of its work.
         """
         if query.shape[1] > FEW * values.shape[1]:
             return nullcontext()
-        return remade(values, lambda: self.by_head(self.value_proj, memory))
+        return remade(values, lambda: self.by_head(project, memory), memory.values, *project.parameters())
 
     def by_head(self, project: nn.Linear, memory: Pyramid) -> Tensor:
         """The memory projected and split by heads, (B, T, M, D); padding is zero."""
@@ -135,7 +135,7 @@ class DeformableAttention(SamplingAttention):
         values, grid = self.by_head(self.value_proj, memory), memory.grid
         reference = on_levels(reference, grid)
         offsets, logits = self.offsets(query), self.logits(query)
-        with self.kept(values, query, memory):
+        with self.kept(values, self.value_proj, query, memory):
             found = deformable_attend(values, grid.shapes, reference, offsets, logits)
         return cast(Tensor, self.output_proj(found))
 
@@ -164,7 +164,8 @@ class KeyAwareAttention(SamplingAttention):
         keys = self.by_head(self.key_proj, memory) if self.key_proj else values
         asked = self.query_proj(query).unflatten(-1, (self.heads, -1)) / math.sqrt(keys.shape[-1])
         places = self.places(query, reference, memory.grid)
-        answers = deformable_match(asked, keys, memory.grid.shapes, places)
+        with self.kept(keys, self.key_proj or self.value_proj, query, memory):
+            answers = deformable_match(asked, keys, memory.grid.shapes, places)
         return Samples(places, share(answers.flatten(-2), self.levels))
 
 

@@ -21,25 +21,30 @@ def recomputed(call: Callable[..., Any], *given: Any, **named: Any) -> Any:
     return checkpoint(call, *given, use_reentrant=False, **named)
 
 
-def remade(tensor: Tensor, make: Callable[[], Tensor]) -> AbstractContextManager[Any]:
+def remade(tensor: Tensor, make: Callable[[], Tensor], *sources: Tensor) -> AbstractContextManager[Any]:
     """A context: what is computed in it keeps of a tensor only how it was made, and makes it again on the way back.
 
-    So a tensor can be left out that is quickly made of what is kept anyway. It changes nothing under autocast, whose
-    settings are others by then, and to torch.compile, which weighs this itself.
+    So a tensor can be left out that is quickly made of sources that are kept anyway; to change these in place before
+    the way back is a RuntimeError. It does nothing under autocast, whose settings are others by then, nor under
+    torch.compile, which weighs this itself. Hooks around it do not see what is kept in it: let it be small.
     """
-    if (not torch.is_grad_enabled() or torch.compiler.is_compiling()
-            or torch.is_autocast_enabled(tensor.device.type)):
+    kind = tensor.device.type
+    if (not torch.is_grad_enabled() or torch.compiler.is_compiling() or not torch.amp.is_autocast_available(kind)
+            or torch.is_autocast_enabled(kind)):
         return nullcontext()
     place, shape, stride = tensor.data_ptr(), tensor.shape, tensor.stride()
+    versions = [each._version for each in sources]
 
     def keep(saved: Tensor) -> Tensor | Callable[[], Tensor]:
         same = saved.data_ptr() == place and saved.shape == shape and saved.stride() == stride
-        return make if same else saved
+        return make if same else saved.detach()  # an operator that kept its own result would never be freed
 
     def find(kept: Tensor | Callable[[], Tensor]) -> Tensor:
         if isinstance(kept, Tensor):
             return kept
-        with torch.no_grad():
+        if versions != [each._version for each in sources]:
+            raise RuntimeError("what a tensor is to be made of again was changed in place before the way back")
+        with torch.no_grad(), torch.autocast(kind, enabled=False):
             return kept()
 
     return saved_tensors_hooks(keep, find)

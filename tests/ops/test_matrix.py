@@ -96,6 +96,11 @@ def test_what_does_not_fit_is_refused() -> None:
         matrix.multiply(x[:, 1:], weights, bias)
     with pytest.raises(ValueError, match="200 biases"):
         matrix.multiply(x, weights, torch.randn(200))
+    for wrong in (x.bfloat16(), x.double(), x.to("meta")):
+        with pytest.raises(ValueError, match="multiplies float32 on the CPU"):
+            matrix.multiply(wrong, weights, bias)
+    with pytest.raises(ValueError, match="multiplies float32 on the CPU"):
+        matrix.multiply(x, weights, bias, newer=Newer(x.double(), turns))
     for rows, which in ((x, turns[1:]), (x, turns.long()), (x[:, 1:], turns), (x[:1], turns)):
         with pytest.raises(ValueError, match="do not tell which rows"):
             matrix.multiply(x, weights, bias, newer=Newer(rows, which))

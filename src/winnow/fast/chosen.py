@@ -47,7 +47,7 @@ class Chosen:
         return project(self.memory.values[:, start:], newer=self._whereabouts() if self.refined else None)
 
     def write(self) -> None:
-        """Put the tokens back into the memory; surplus rows of smaller images stay as they are."""
+        """Put the tokens back into the memory; in a batch, surplus rows of smaller images stay as they are."""
         values, subset = self.memory.values, self.subset
         self.refined = False
         if not isinstance(subset, Selection):
@@ -65,7 +65,7 @@ class Chosen:
         if self.newer is None:
             assert isinstance(self.subset, Selection)
             index, chosen = self.subset.index, self.subset.chosen
-            rows = torch.arange(index.numel(), dtype=torch.int32).view_as(index).where(chosen, -1)
+            rows = torch.arange(index.numel(), dtype=torch.int32, device=index.device).view_as(index).where(chosen, -1)
             turns = rows.new_full(self.memory.values.shape[:2], -1)
             self.newer = Newer(self.tokens, turns.scatter_(1, index, rows))
         return self.newer

@@ -28,7 +28,7 @@ class Product(nn.Module):
 
     def finds(self, x: Tensor) -> bool:
         """Whether newer rows can take the place of some of x while it is multiplied."""
-        return self.prepared is not None and matrix.serves(x)
+        return self.prepared is not None and self.weight.dtype == x.dtype and matrix.serves(x)
 
     def forward(self, x: Tensor, *, relu: bool = False, newer: Newer | None = None) -> Tensor:
         """(..., in) -> (..., out of all layers), with a ReLU behind it if asked. For newer rows see `finds`."""

@@ -67,6 +67,9 @@ def multiply(x: Tensor, weights: Tensor, bias: Tensor, *, relu: bool = False, ne
     if x.shape[-1] != inputs or -(-outputs // panel) != panels or panel != _panel():
         raise ValueError(f"{outputs} biases and weights {tuple(weights.shape)} do not fit x {tuple(x.shape)} in panels "
                          f"of {_panel()}")
+    for each in (x, weights, bias, x if newer is None else newer.rows):
+        if each.dtype != torch.float32 or each.device.type != "cpu":
+            raise ValueError(f"the kernel multiplies float32 on the CPU, got {each.dtype} on {each.device}")
     rows = _rows(x)
     others, turns = (rows, None) if newer is None else (_rows(newer.rows), newer.turns.contiguous())
     if turns is not None and (turns.dtype != torch.int32 or turns.numel() != len(rows) or others.shape[1] != inputs

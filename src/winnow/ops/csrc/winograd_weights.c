@@ -16,8 +16,8 @@
 #include "work.h"
 
 #define ABREAST (LANES == 16 ? 8 : 4) /* channels at a time: so many sums of VECTORS fill the registers */
-#define TILES 128                  /* at a time */
-#define PITCH (TILES + 1)          /* from place to place: an odd number spreads them over the cache */
+#define TILES 128                     /* at a time */
+#define PITCH (TILES + 1)             /* from place to place: an odd number spreads them over the cache */
 
 typedef struct {
     Size size;
