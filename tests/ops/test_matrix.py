@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -12,16 +10,8 @@ from winnow import ops
 from winnow.ops import library, matrix
 from winnow.ops.matrix import Newer
 
-pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
-
-
-@pytest.fixture(autouse=True, params=library.able() if library.missing() is None else ())
-def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test runs on every instruction set of this machine."""
-    monkeypatch.setenv("WINNOW_CPU", request.param)
-    library.kernel.cache_clear()
-    yield
-    library.kernel.cache_clear()
+pytestmark = [pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}"),
+              pytest.mark.usefixtures("each_instruction_set")]
 
 
 def multiplied(x: Tensor, weight: Tensor, bias: Tensor, relu: bool = False, newer: Newer | None = None) -> Tensor:

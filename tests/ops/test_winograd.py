@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -12,16 +12,8 @@ from torch import Tensor
 from winnow import ops
 from winnow.ops import library, winograd
 
-pytestmark = pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
-
-
-@pytest.fixture(autouse=True, params=library.able() if library.missing() is None else ())
-def instructions(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Each test runs on every instruction set of this machine."""
-    monkeypatch.setenv("WINNOW_CPU", request.param)
-    library.kernel.cache_clear()
-    yield
-    library.kernel.cache_clear()
+pytestmark = [pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}"),
+              pytest.mark.usefixtures("each_instruction_set")]
 
 
 def convolved(maps: Tensor, weight: Tensor, bias: Tensor | None = None, relu: bool = False) -> Tensor:

@@ -20,7 +20,7 @@ from .products import Product
 class Chosen:
     """Tokens (B, N, C) of a memory, their positions (B, N, C) and references (B, N, L, 2).
 
-    Layers write over the tokens. Where a memory is read through a product that can look for newer rows elsewhere, it is
+    Layers refine the tokens. Where a memory is read through a product that can look for newer rows elsewhere, it is
     written only once, at the end.
     """
 
@@ -45,6 +45,11 @@ class Chosen:
         if self.refined and (start or not isinstance(self.subset, Selection) or not project.finds(self.memory.values)):
             self.write()
         return project(self.memory.values[:, start:], newer=self._whereabouts() if self.refined else None)
+
+    def refine(self, rows: slice, new: Tensor) -> None:
+        """Some of the tokens get new values (B, n, C); those of the memory are older from now on."""
+        self.tokens[:, rows] = new
+        self.refined = True
 
     def write(self) -> None:
         """Put the tokens back into the memory; in a batch, surplus rows of smaller images stay as they are."""

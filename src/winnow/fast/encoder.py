@@ -60,8 +60,7 @@ class QuickEncoderLayer(nn.Module):
         for rows in blocks(tokens):
             old = tokens[:, rows]
             read = self.attention.read(old + chosen.positions[:, rows], chosen.reference[:, rows], projected)
-            tokens[:, rows] = self.layer.think(self.layer.norm1(old + read), max(fine - rows.start, 0))
-        chosen.refined = True
+            chosen.refine(rows, self.layer.think(self.layer.norm1(old + read), max(fine - rows.start, 0)))
 
 
 class QuickProjection(nn.Module):
