@@ -1,15 +1,14 @@
 """The operators in PyTorch alone, as fast as it goes: what serves where there was no compiler.
 
-Reading is summing up some rows of a table, each weighed: an embedding bag, and one for each of the four tokens around
-a place, so that all arithmetic before it is of whole tensors. That is done for so many queries at a time that these
-numbers stay in the cache. Matching, gradients and splats are those of `plain`.
+Reading is summing up some rows of a table, each weighed: an embedding bag, of the four tokens around each place. All
+arithmetic before it is of whole tensors, for so many queries at a time that these numbers stay in the cache. Matching,
+gradients and splats are those of `plain`.
 
 A place beyond its level reads the nearest token there is, times zero: it would notice one that is not a number.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from functools import partial
 
 import torch
@@ -35,21 +34,24 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
     """See `ops.deformable_sample`."""
     batch, tokens, heads, dim = values.shape
     filled = [level for level, (h, w) in enumerate(shapes) if h * w]
-    nowhere = locations.new_zeros(()).bool()
+    nowhere = None
     if len(filled) < len(shapes):
         nowhere = locations.isnan().flatten(3).any(-1, keepdim=True)  # on levels without tokens, too
         locations, weights = locations[:, :, :, filled], weights[:, :, :, filled]
         shapes = tuple(shapes[level] for level in filled)
-    read = torch.zeros(batch, locations.shape[1], heads, dim, dtype=torch.float32, device="cpu")
+    fresh = torch.empty if filled else torch.zeros
+    read = fresh(batch, locations.shape[1], heads, dim, dtype=torch.float32, device="cpu")
     own = 1 if heads > 1 and values.stride(2) == 0 else heads  # heads that see the same tokens share their rows
     table = values[:, :, :own].float().reshape(batch, tokens * own, dim)
     for image in range(batch if filled else 0):
         for start in range(0, locations.shape[1], QUERIES):
             part = slice(start, start + QUERIES)
-            bags = read[image, part].flatten(0, 1)
-            for rows, counts in _corners(locations[image, part].float(), weights[image, part].float(), shapes, own):
-                bags += F.embedding_bag(rows, table[image], mode="sum", per_sample_weights=counts)
-    return read.masked_fill_(nowhere, torch.nan).flatten(2).to(values.dtype)
+            rows, counts = _corners(locations[image, part].float(), weights[image, part].float(), shapes, own)
+            read[image, part] = F.embedding_bag(rows, table[image], mode="sum",
+                                                per_sample_weights=counts).unflatten(0, (-1, heads))
+    if nowhere is not None:
+        read.masked_fill_(nowhere, torch.nan)
+    return read.flatten(2).to(values.dtype)
 
 
 def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
@@ -75,36 +77,34 @@ def read(tokens: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, log
     return (late_found + early).to(tokens.dtype)
 
 
-def _corners(locations: Tensor, weights: Tensor, shapes: Shapes, rows_each: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """The four tokens around places (Q, M, L, P, 2), one after the other, as rows of a table of tokens and heads.
+def _corners(locations: Tensor, weights: Tensor, shapes: Shapes, rows_each: int) -> tuple[Tensor, Tensor]:
+    """The four tokens around places (Q, M, L, P, 2) as rows of a table of tokens and heads, and what each counts.
 
-    A token has a row for each head, or one for all. Each comes with what it counts; both are (Q * M, L * P).
+    A token has a row for each head, or one for all. Both are (Q * M, 4 * L * P).
     """
     heads, points = locations.shape[1], locations.shape[3]
     each = torch.tensor([[h, w, sum(a * b for a, b in shapes[:i])] for i, (h, w) in enumerate(shapes)])
-    places = each.repeat_interleave(points, 0).int()                                       # (L * P, 3)
-    height, width, start = places.repeat(heads, 1).unbind(1)                               # (M * L * P,)
-    own = torch.arange(heads, dtype=torch.int32) % rows_each
-    first = start * rows_each + own.repeat_interleave(len(places))
-    column, left, right = _ends(locations[..., 0].flatten(1), width)
-    line, top, bottom = _ends(locations[..., 1].flatten(1), height)
-    rows = line.mul_(width).add_(column).mul_(rows_each).add_(first)                           # (Q, M * L * P)
-    top, bottom = top.mul_(weights.flatten(1)), bottom.mul_(weights.flatten(1))
-    across, down = (width > 1).int() * rows_each, (height > 1).int() * width * rows_each           # to the next token
-    for step, count in ((0, top * left), (across, top * right), (down, bottom * left), (down + across, bottom * right)):
-        yield (rows + step).view(-1, len(places)), count.view(-1, len(places))
+    height, width, start = each.repeat_interleave(points, 0).int().unbind(1)               # (L * P,)
+    own = torch.arange(heads, dtype=torch.int32)[:, None] % rows_each
+    column, across = _ends(locations[..., 0].flatten(2), width)
+    line, down = _ends(locations[..., 1].flatten(2), height)
+    rows = line.mul_(width).add_(column).mul_(rows_each).add_(start * rows_each + own)     # (Q, M, L * P)
+    right, below = (width > 1).int() * rows_each, (height > 1).int() * width * rows_each   # to the next token
+    steps = torch.stack([torch.zeros_like(right), right, below, below + right])
+    counts = down.mul_(weights.flatten(2)[:, :, None])[:, :, :, None] * across[:, :, None]
+    return (rows[:, :, None] + steps).flatten(0, 1).flatten(1), counts.flatten(0, 1).flatten(1)
 
 
-def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Along one side of levels: the first of two tokens around a location (Q, N), and what each of the two counts.
+def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
+    """Along one side of levels: the first of two tokens around a location (Q, M, N), and what both count (Q, M, 2, N).
 
     It falls from 1 at a token to 0 at the next. At a border the two are those that exist; where there is but one, the
     second counts nothing.
     """
     place = location.double().mul_(size).sub_(0.5)  # in float32 the way to the token would be a rounded number's rest
-    first = place.floor().clamp_(0).nan_to_num_(0).minimum((size - 2).clamp(0).double())
+    first = torch.clamp(place.int(), torch.zeros_like(size), (size - 2).clamp(0))  # of what is no number, any
     way = place.sub_(first).float()
-    back = (way - 1).abs_().neg_().add_(1).relu_()
+    counts = (way[:, :, None] - torch.tensor([[0.0], [1.0]])).abs_().neg_().add_(1).relu_()
     if int(size.min()) < 2:
-        back *= size > 1
-    return first.int(), way.abs_().neg_().add_(1).relu_(), back
+        counts[:, :, 1] *= size > 1
+    return first, counts
