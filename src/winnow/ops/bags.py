@@ -104,7 +104,7 @@ def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     place = location.double().mul_(size).sub_(0.5)  # in float32 the way to the token would be a rounded number's rest
     first = torch.clamp(place.int(), torch.zeros_like(size), (size - 2).clamp(0))  # of what is no number, any
     way = place.sub_(first).float()
-    counts = (way[:, :, None] - torch.tensor([[0.0], [1.0]])).abs_().neg_().add_(1).relu_()
+    counts = (way[:, :, None] - way.new_tensor([[0], [1]])).abs_().neg_().add_(1).relu_()
     if int(size.min()) < 2:
         counts[:, :, 1] *= size > 1
     return first, counts
