@@ -10,6 +10,7 @@ A place beyond its level reads the nearest token there is, times zero: it would 
 from __future__ import annotations
 
 from functools import partial
+from itertools import product
 
 import torch
 import torch.nn.functional as F
@@ -39,16 +40,18 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
         nowhere = locations.isnan().flatten(3).any(-1, keepdim=True)  # on levels without tokens, too
         locations, weights = locations[:, :, :, filled], weights[:, :, :, filled]
         shapes = tuple(shapes[level] for level in filled)
-    fresh = torch.empty if filled else torch.zeros
-    read = fresh(batch, locations.shape[1], heads, dim, dtype=torch.float32, device="cpu")
     own = 1 if heads > 1 and values.stride(2) == 0 else heads  # heads that see the same tokens share their rows
     table = values[:, :, :own].float().reshape(batch, tokens * own, dim)
+    found = []
     for image in range(batch if filled else 0):
         for start in range(0, locations.shape[1], QUERIES):
-            part = slice(start, start + QUERIES)
-            rows, counts = _corners(locations[image, part].float(), weights[image, part].float(), shapes, own)
-            read[image, part] = F.embedding_bag(rows, table[image], mode="sum",
-                                                per_sample_weights=counts).unflatten(0, (-1, heads))
+            part = image, slice(start, start + QUERIES)
+            rows, counts = _corners(locations[part].float(), weights[part].float(), shapes, own)
+            found.append(F.embedding_bag(rows, table[image], mode="sum", per_sample_weights=counts))
+    if len(found) != 1:  # what came in one piece is not copied
+        lacking = batch * locations.shape[1] * heads - sum(map(len, found))  # all of them, where no level has tokens
+        found = [torch.cat([*found, table.new_zeros(lacking, dim)])]
+    read = found[0].view(*locations.shape[:3], dim)
     if nowhere is not None:
         read.masked_fill_(nowhere, torch.nan)
     return read.flatten(2).to(values.dtype)
@@ -91,12 +94,16 @@ def _corners(locations: Tensor, weights: Tensor, shapes: Shapes, rows_each: int)
     rows = line.mul_(width).add_(column).mul_(rows_each).add_(start * rows_each + own)     # (Q, M, L * P)
     right, below = (width > 1).int() * rows_each, (height > 1).int() * width * rows_each   # to the next token
     steps = torch.stack([torch.zeros_like(right), right, below, below + right])
-    counts = down.mul_(weights.flatten(2)[:, :, None])[:, :, :, None] * across[:, :, None]
+    for each in down:
+        each.mul_(weights.flatten(2))
+    counts = weights.new_empty(*rows.shape[:2], *steps.shape)                               # (Q, M, 4, L * P)
+    for k, (above, beside) in enumerate(product(down, across)):
+        torch.mul(above, beside, out=counts[:, :, k])
     return (rows[:, :, None] + steps).flatten(0, 1).flatten(1), counts.flatten(0, 1).flatten(1)
 
 
-def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
-    """Along one side of levels: the first of two tokens around a location (Q, M, N), and what both count (Q, M, 2, N).
+def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, list[Tensor]]:
+    """Along one side of levels: the first of two tokens around a location (Q, M, N), and what each of both counts.
 
     It falls from 1 at a token to 0 at the next. At a border the two are those that exist; where there is but one, the
     second counts nothing.
@@ -104,7 +111,7 @@ def _ends(location: Tensor, size: Tensor) -> tuple[Tensor, Tensor]:
     place = location.double().mul_(size).sub_(0.5)  # in float32 the way to the token would be a rounded number's rest
     first = torch.clamp(place.int(), torch.zeros_like(size), (size - 2).clamp(0))  # of what is no number, any
     way = place.sub_(first).float()
-    counts = (way[:, :, None] - way.new_tensor([[0], [1]])).abs_().neg_().add_(1).relu_()
+    counts = [each.abs_().neg_().add_(1).relu_() for each in (way, way - 1)]
     if int(size.min()) < 2:
-        counts[:, :, 1] *= size > 1
+        counts[1] *= size > 1
     return first, counts
