@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torchvision.ops.misc import FrozenBatchNorm2d
 
+from winnow import linear
 from winnow.backbone import Backbone
 from winnow.fast.convolutions import NORMS, Maps, Step, folded, fused
 from winnow.ops import library
@@ -22,6 +23,7 @@ NETWORKS = {
     "timm, other activations": Backbone("mobilenetv3_small_050"),
     "timm, norms that activate": Backbone("regnety_002"),
     "timm, norms before convolutions": Backbone("densenet121"),
+    "timm, a sum at the end": Backbone("efficientnet_b1", scratch=True),
     "timm, without norms of batches": Backbone("convnext_atto"),
 }
 
@@ -112,8 +114,56 @@ class Winding(nn.Module):
         return [self.norm(self.conv(x if x.mean() > 0 else -x))]
 
 
-@pytest.mark.parametrize("kind", [Twice, Returned, Winding])
-def test_networks_of_other_shapes_stay_right(kind: type[nn.Module]) -> None:
+class Stated(nn.Module):
+    """An activation in place, as a statement: nobody reads what it returns."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4]
+        self.first, self.second, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.norm(self.first(x))
+        x.relu_()
+        return [self.second(x)]
+
+
+class Crossing(nn.Module):
+    """A convolution reads what a sum could write over, if it did not come before its own activation."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4, 4]
+        self.first, self.second, self.third = nn.Conv2d(3, 4, 1), nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1)
+        self.norm = nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        other, x = self.second(x), self.norm(self.first(x))
+        third = self.third(x)
+        total = other + x
+        return [total, third.relu()]
+
+
+class Spread(nn.Module):
+    """One of two sums is with a map of one pixel, which stands for all."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4, 4]
+        self.convs, self.norm = nn.ModuleList(nn.Conv2d(3, 4, 1) for _ in range(4)), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        pixel = x.mean((2, 3), keepdim=True)
+        first, second, third, fourth = (conv(at) for conv, at in zip(self.convs, (x, pixel, pixel, x), strict=True))
+        return [self.norm((first + second).relu()), third + fourth]
+
+
+@pytest.mark.parametrize("kind", [Twice, Returned, Winding, Stated, Crossing, Spread])
+@pytest.mark.parametrize("onednn", [True, False])
+def test_networks_of_other_shapes_stay_right(kind: type[nn.Module], onednn: bool,
+                                                    monkeypatch: pytest.MonkeyPatch) -> None:
+    if not onednn:
+        monkeypatch.setattr(linear, "ONEDNN", set())
     network = experienced(kind())
     images = torch.randn(1, 3, 8, 8)
     with torch.no_grad():

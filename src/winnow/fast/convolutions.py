@@ -57,15 +57,24 @@ class Step(nn.Module):
         self.prepared: Tensor | None = None  # weights for Winograd's way; no buffer, as only processors read them
 
     def forward(self, x: Tensor, other: Tensor | None = None) -> Tensor:
-        """A map (B, C, H, W), and one of the result's shape to add, which is overwritten."""
+        """A map (B, C, H, W), and one to add; one of the result's shape is overwritten."""
         if not has_onednn(x):
-            x = self.conv(x)
-            x = x if other is None else other.add_(x)
+            x = _added(self.conv(x), other)
             return x.relu_() if self.relu else x
         if other is None:
             return convolution(x, self.conv.weight, self.conv.bias, self.prepared, *self.geometry, self.relu)
-        add_convolution(other, x, self.conv.weight, self.conv.bias, *self.geometry, self.relu)
-        return other
+        if other.shape == (len(x), self.conv.out_channels, *self.geometry.over(x.shape[2:], self.conv.kernel_size)):
+            add_convolution(other, x, self.conv.weight, self.conv.bias, *self.geometry, self.relu)
+            return other
+        x = _added(convolution(x, self.conv.weight, self.conv.bias, self.prepared, *self.geometry, False), other)
+        return x.relu_() if self.relu else x
+
+
+def _added(x: Tensor, other: Tensor | None) -> Tensor:
+    """A map and another, either of which may stand for many pixels; another of the result's shape is overwritten."""
+    if other is None:
+        return x
+    return other.add_(x) if other.shape == torch.broadcast_shapes(x.shape, other.shape) else x + other
 
 
 @kept(lambda x, weight, bias, _, stride, padding, dilation, groups, *__: F.conv2d(
@@ -102,7 +111,6 @@ def fused(network: nn.Module) -> nn.Module:
     _skip_idle(whole)
     _fold_norms(whole)
     _join_steps(whole)
-    whole.graph.eliminate_dead_code()
     whole.delete_all_unused_submodules()
     whole.recompile()
     return whole
@@ -190,16 +198,24 @@ def _join_steps(whole: fx.GraphModule) -> None:
         active = _only_user(end)
         relu = active is not None and _is_relu(whole, active)
         end = cast(fx.Node, active) if relu else end
-        if end is start:
+        if end is start or not _stays(whole, start, end):
             continue
         name = f"steps_{start.name}"
         whole.add_submodule(name, Step(cast(nn.Conv2d, conv), relu))
         with whole.graph.inserting_before(end):
             step = whole.graph.call_module(name, (start.args[0],) if other is None else (start.args[0], other))
         end.replace_all_uses_with(step)
-        for node in (active, added, start):  # last first: each has no user by now
-            if node is not None and not node.users and node in whole.graph.nodes:
-                whole.graph.erase_node(node)
+        for node in dict.fromkeys((end, start if other is None else added, start)):  # last first: none has users
+            whole.graph.erase_node(cast(fx.Node, node))
+
+
+def _stays(whole: fx.GraphModule, start: fx.Node, end: fx.Node) -> bool:
+    """Whether what a convolution reads is still the same where its step will be, at the end."""
+    order = {node: place for place, node in enumerate(whole.graph.nodes)}
+    source = cast(fx.Node, start.args[0])
+    return all(isinstance(part := _module(whole, user), (*FRESH, Step))
+               and not (isinstance(part, Step) and source in user.args[1:])
+               for user in source.users if order[start] < order[user] < order[end])
 
 
 def _carried(whole: fx.GraphModule, added: fx.Node, end: fx.Node) -> fx.Node | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple, cast
 
 import torch
@@ -23,6 +24,12 @@ class Geometry(NamedTuple):
     def of(cls, conv: nn.Conv2d) -> Geometry:
         """That of a convolution whose padding is told in pixels."""
         return cls(conv.stride, cast(tuple[int, ...], conv.padding), conv.dilation, conv.groups)
+
+    def over(self, size: Sequence[int], kernel: Sequence[int]) -> tuple[int, ...]:
+        """Height and width of what filters of a size give of a map of another."""
+        each = zip(size, kernel, self.stride, self.padding, self.dilation, strict=True)
+        return tuple((n + 2 * padding - dilation * (wide - 1) - 1) // stride + 1
+                     for n, wide, stride, padding, dilation in each)
 
 
 # Those that Winograd's way goes, with one pixel of zeros around: from each pixel to the next, or to the one after it.
