@@ -11,10 +11,13 @@ from typing import Any
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from winnow import fast, linear, ops, papers
+from winnow.attention import DenseAttention
 from winnow.backbone import Backbone
+from winnow.detector import Detector
+from winnow.encoder import PreNormEncoderLayer
 from winnow.errors import UsageError
 from winnow.fast import products
 from winnow.fast.attention import QuickDeformable
@@ -22,7 +25,8 @@ from winnow.fast.chosen import Chosen
 from winnow.fast.places import REMEMBERED, STRIP, walk_along
 from winnow.fast.products import ROWS, Product, blocks
 from winnow.interface import BaseDetector
-from winnow.ops import library, matrix
+from winnow.mlp import FeedForward
+from winnow.ops import choice, library, matrix
 from winnow.selection import Lite
 from winnow.structures import Batch, Output
 
@@ -105,7 +109,8 @@ def test_a_processor_without_arithmetic_for_bf16_takes_float32_and_says_so(
 def test_whoever_multiplies_on_a_processor_gives_the_same(paper: str, rho: float | None, mkl: bool,
                                                           monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(linear, "MKL", mkl)
-    monkeypatch.setattr(linear, "ROWS", 13)
+    monkeypatch.setattr(products, "ROWS", 13)
+    monkeypatch.setattr(matrix, "FASTER", set())  # or our kernel multiplies
     detector = compose(paper).eval()
     agree(detector, detector.optimize(), batch_of((96, 96), (48, 64)), rho=rho)
 
@@ -118,6 +123,52 @@ def test_mixed_precision_around_it_leaves_its_products_in_float32(mkl: bool, mon
         within = quick(batch).final
     assert within.logits.dtype == torch.float32
     assert (within.boxes - quick(batch).final.boxes).abs().max() < 0.004  # what is not a product may be lowered
+
+
+class Doubtful(Detector):
+    """One that computes in its own way."""
+
+    def forward(self, *given: Any, **how: Any) -> Output:
+        output = super().forward(*given, **how)
+        return replace(output, final=replace(output.final, logits=output.final.logits / 2))
+
+
+class Sharper(FeedForward):
+    """A part that does."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return 2 * super().forward(x)
+
+
+def test_what_is_derived_computes_in_its_own_way() -> None:
+    detector = compose("sparse_detr").eval()
+    detector.encoder.layers[0].feedforward.__class__ = Sharper
+    agree(detector, detector.optimize(), batch_of((64, 96), (48, 64)))
+    detector.__class__ = Doubtful
+    assert detector.optimize() is detector
+    with pytest.raises(UsageError, match="a Doubtful has no form that computes in bf16"):
+        detector.optimize("bf16")
+
+
+@pytest.mark.parametrize("change", ["norms first", "dense attention"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_encoders_of_other_layers_stay_as_they_are(change: str, precision: str) -> None:
+    detector = compose("sparse_detr")
+    for layer in detector.encoder.layers:
+        if change == "norms first":
+            layer.__class__ = PreNormEncoderLayer
+        else:
+            layer.attention = DenseAttention(layer.norm1.normalized_shape[0], 2)
+    quick = detector.eval().optimize(precision)
+    if precision == "fp32":
+        agree(detector, quick, batch_of((64, 96), (48, 64)))
+    assert quick(batch_of((64, 96))).final.boxes.isfinite().all()
+
+
+def test_operators_that_are_not_there_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(choice, "_wanted", "CPU")
+    with pytest.raises(UsageError, match="no operators are called 'CPU'"):
+        compose("detr").eval().optimize()
 
 
 @pytest.mark.parametrize("rho", [0.05, 0.5, 1.0])

@@ -28,6 +28,7 @@ import torch
 from ..errors import UsageError
 from ..interface import BaseDetector
 from ..linear import has_halves
+from ..ops.choice import known, wanted
 from .detector import OnlyPredicts
 from .forms import Form, has_form, quick
 
@@ -39,6 +40,7 @@ def optimized(detector: BaseDetector, precision: str = "fp32") -> BaseDetector:
     """The form of a detector that only predicts, on the device that it is on; see `BaseDetector.optimize`."""
     if precision not in PRECISIONS:
         raise UsageError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
+    known(wanted())  # before parts without operators take the slow way in silence
     if not has_form(detector):
         if precision == "fp32":
             return detector

@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import singledispatch
 from typing import Any, cast
 
 import torch
 from torch import nn
 
 from ..attention import DeformableAttention, DenseAttention, KeyAwareAttention
-from ..decoder import DecoderStack
+from ..decoder import Decoder, DecoderStack, LookForwardDecoder
 from ..detector import Detector
-from ..encoder import Encoder
+from ..encoder import Encoder, EncoderLayer, SplitEncoderLayer
 from ..heads import Head
 from ..mlp import FeedForward
+from ..multihead import MultiheadAttention
 from ..neck import Neck
 from ..ops import backend_of, matrix
 from ..papers.faster_rcnn import RegionDetector
 from ..proposals import ProposalProjection
-from ..queries import Proposals
+from ..queries import MixedQueries, ProposalQueries, Proposals
 from ..selection import ObjectnessScorer, SaliencyScorer
 from .attention import READING, QuickDeformable, QuickDense, QuickKeyAware
 from .convolutions import Maps
@@ -44,18 +45,29 @@ class Form:
         return READING.get((reader, matrix.able(self.precision)))
 
 
-@singledispatch
+Maker = Callable[[Any, Form], Any]
+MAKERS: dict[type[nn.Module], Maker] = {}  # by exact types: what is derived from them may compute in another way
+
+
 def quick(part: nn.Module, form: Form) -> Any:
     """The quick form of a part. One that has none stays as it is, and its own parts are asked.
 
     Parts are taken apart: pass those of a copy.
     """
-    return _with_quick_parts(part, form)
+    return MAKERS.get(type(part), _with_quick_parts)(part, form)
 
 
 def has_form(part: nn.Module) -> bool:
     """Whether a part has a quick form of its own."""
-    return quick.dispatch(type(part)) is not quick.dispatch(object)
+    return type(part) in MAKERS
+
+
+def _of(*kinds: type[nn.Module]) -> Callable[[Maker], Maker]:
+    """What makes the quick form of parts of these types."""
+    def known(make: Maker) -> Maker:
+        MAKERS.update(dict.fromkeys(kinds, make))
+        return make
+    return known
 
 
 def _with_quick_parts(part: Any, form: Form) -> Any:
@@ -64,76 +76,84 @@ def _with_quick_parts(part: Any, form: Form) -> Any:
     return part
 
 
-@quick.register
+@_of(Detector)
 def _(part: Detector, form: Form) -> QuickDetector:
-    sparse = isinstance(part.encoder, Encoder)  # other encoders keep tokens in float32: there are few of them
-    tokens = form.precision if sparse else torch.float32
+    tokens = form.precision if _refines_in_place(part.encoder) else torch.float32
     return QuickDetector(Maps(part.backbone, form.precision), PlacedNeck(cast(Neck, part.neck), form.precision, tokens),
                          quick(part.encoder, form), quick(part.queries, form), quick(part.decoder, form),
                          part.criterion, keep=part.keep)
 
 
-@quick.register
-def _(part: Encoder, form: Form) -> QuickEncoder:
+@_of(Encoder)
+def _(part: Encoder, form: Form) -> Encoder | QuickEncoder:
+    if not _refines_in_place(part):
+        return part
     layers = [QuickEncoderLayer(quick(layer, form)) for layer in part.layers]
     return QuickEncoder(layers, quick(part.plan, form))
 
 
-@quick.register
+def _refines_in_place(part: nn.Module) -> bool:
+    """Whether an encoder's layers are all of those that can write over their tokens; others compute in float32."""
+    return type(part) is Encoder and all(
+        type(layer) in (EncoderLayer, SplitEncoderLayer)
+        and type(layer.attention) in (DeformableAttention, KeyAwareAttention) for layer in part.layers)
+
+
+@_of(SaliencyScorer)
 def _(part: SaliencyScorer, form: Form) -> QuickSaliency:
     return QuickSaliency(part, quick(part.project, form), form.precision)
 
 
-@quick.register
+@_of(ObjectnessScorer)
 def _(part: ObjectnessScorer, form: Form) -> QuickObjectness:
     _quicken(part.head)
     return QuickObjectness(part, quick(part.project, form))
 
 
-@quick.register
+@_of(ProposalProjection)
 def _(part: ProposalProjection, form: Form) -> QuickProjection:
     return QuickProjection(part.linear, part.norm, form.precision)
 
 
-@quick.register
+@_of(ProposalQueries, MixedQueries)
 def _(part: Proposals, form: Form) -> QuickProposals:
     _quicken(part.head)
     return QuickProposals(part, quick(part.project, form))
 
 
-@quick.register
+@_of(Decoder, LookForwardDecoder)
 def _(part: DecoderStack, form: Form) -> DecoderStack:
     for head in part.heads:
         _quicken(cast(Head, head))
     return _with_quick_parts(part, form)
 
 
-@quick.register
+@_of(DeformableAttention)
 def _(part: DeformableAttention, form: Form) -> QuickDeformable:
     return QuickDeformable(part, form.precision, form.reading)
 
 
-@quick.register
+@_of(KeyAwareAttention)
 def _(part: KeyAwareAttention, form: Form) -> QuickKeyAware:
     return QuickKeyAware(part, form.precision)
 
 
-@quick.register
+@_of(DenseAttention)
 def _(part: DenseAttention, form: Form) -> QuickDense:
     return QuickDense(part, form.precision)
 
 
-@quick.register
+@_of(nn.MultiheadAttention, MultiheadAttention)
 def _(part: nn.MultiheadAttention, form: Form) -> Conversation:
     return Conversation(part, form.precision)
 
 
-@quick.register
+@_of(FeedForward)
 def _(part: FeedForward, form: Form) -> QuickFeedForward:
     return QuickFeedForward(part, form.precision)
 
 
-@quick.register
+@_of(RegionDetector)
 def _(part: RegionDetector, form: Form) -> QuickRegions:
     return QuickRegions(part, form.precision)
 

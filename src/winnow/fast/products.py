@@ -24,7 +24,8 @@ class Product(nn.Module):
         weights, biases = [each.weight.detach() for each in linears], [each.bias.detach() for each in linears]
         self.weight = nn.Parameter(torch.cat(weights).to(precision), requires_grad=False)
         self.bias = nn.Parameter(torch.cat(biases).to(precision), requires_grad=False)
-        self.prepared = matrix.prepared(self.weight) if matrix.able(precision) else None  # read by processors alone
+        ours = self.weight.device.type == "cpu" and matrix.able(precision)
+        self.prepared = matrix.prepared(self.weight) if ours else None
 
     def finds(self, x: Tensor) -> bool:
         """Whether newer rows can take the place of some of x while it is multiplied."""
