@@ -118,3 +118,17 @@ def test_the_operators_pass_pytorchs_own_checks() -> None:
     torch.library.opcheck(operators.match, (values, shapes, places, asked), test_utils=checks)
     attended = deformable_attend(values.detach(), ((2, 1),), torch.rand(1, 2, 1, 2), places, weights[..., 0])
     assert attended.shape == (1, 2, 2)
+
+
+@pytest.mark.parametrize(("change", "told"), [
+    ({"weights": (B, Q, M, L, P + 1)}, "weights"), ({"places": (B, Q, M, 2, P, 2)}, "places"),
+    ({"values": (B, T, M + 1, D)}, "values"), ({"values": (B + 1, T, M, D)}, "values"),
+])
+def test_tensors_that_do_not_fit_each_other_are_refused(change: dict[str, tuple[int, ...]], told: str) -> None:
+    sizes = {"values": (B, T, M, D), "places": (B, Q, M, L, P, 2), "weights": (B, Q, M, L, P)} | change
+    given = {role: torch.zeros(size) for role, size in sizes.items()}
+    with pytest.raises(ValueError, match=told):
+        gpu.sample(given["values"], SHAPES, given["places"], given["weights"])
+    came = torch.zeros(B, Q, sizes["values"][2] * D)
+    with pytest.raises(ValueError, match=told):
+        gpu.sample_backward(came, given["values"], SHAPES, given["places"], given["weights"])

@@ -299,11 +299,24 @@ def test_a_place_that_is_not_a_number_is_handed_on_and_touches_nobody_else(backe
     assert torch.equal(answered.isnan(), spoiled.isnan().any(-1))
 
 
-def test_infinitely_far_is_outside(backend: str) -> None:
-    read, much = values(PYRAMID, 32), weights(PYRAMID)
+@pytest.mark.parametrize("shapes", [PYRAMID, ((2, 3), (0, 5), (4, 0), (1, 1))], ids=["all", "some without tokens"])
+def test_infinitely_far_is_outside(backend: str, shapes: Shapes) -> None:
+    read, much = values(shapes, 32), weights(shapes)
     far = torch.full((B, Q, M, 4, P, 2), torch.inf)
     far[..., 1] = -torch.inf
-    assert not deformable_sample(read, PYRAMID, Samples(far, much)).any()
+    assert not deformable_sample(read, shapes, Samples(far, much)).any()
+    for reference in (torch.rand(B, Q, 4, 2), torch.rand(B, Q, 4, 4) + 0.1):
+        assert not deformable_attend(read, shapes, reference, far, much.flatten(-2)).any()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16], ids=str)
+def test_places_that_are_halves_are_taken_at_their_word(backend: str, precision: torch.dtype) -> None:
+    read, where, much = values(PYRAMID, 32), places("around", PYRAMID).bfloat16(), weights(PYRAMID).to(precision)
+    exact = plain.sample(read.double(), PYRAMID, where.double(), much.double())
+    close(deformable_sample(read, PYRAMID, Samples(where, much)), exact)
+    reference, offsets = torch.rand(B, Q, 4, 4).bfloat16(), torch.randn(B, Q, M, 4, P, 2).bfloat16()
+    exact = plain.attend(read.double(), PYRAMID, offsets.double(), reference.double(), much.flatten(-2).double())
+    close(deformable_attend(read, PYRAMID, reference, offsets, much.flatten(-2)), exact)
 
 
 def test_a_token_beyond_the_border_is_not_read_even_if_it_is_not_a_number(backend: str) -> None:

@@ -125,6 +125,12 @@ def test_a_backend_is_preferred_for_a_while() -> None:
     assert ops.backend_of(torch.zeros(1, dtype=torch.float64)) == "plain"
 
 
+def test_kernels_that_were_not_built_are_not_promised(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(library, "missing", lambda: "there is no C compiler")
+    with pytest.raises(UsageError, match="called cpu cannot be used here: there is no C compiler"), ops.use("cpu"):
+        pass
+
+
 def test_an_unknown_backend_is_refused() -> None:
     with pytest.raises(UsageError, match="no operators are called 'fast'"), ops.use("fast"):
         pass

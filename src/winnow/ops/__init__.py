@@ -14,7 +14,7 @@ bilinear between token centres. On this every backend agrees:
 - A place that is not a number gives no number: NaN is handed on, so that whoever made it is found.
 - The result has the type of the values; the arithmetic is float32 at least.
 - Nothing needs to be contiguous.
-- Gradients have no gradients of their own: asking for those is an error.
+- Gradients have no gradients of their own: asking for those is an error, but of `plain`, asked for by name.
 
 Who answers is told in `choice.py`: `use("plain")` for a while, the environment variable WINNOW_OPS for good, and by
 default the fastest backend that can. To torch.compile, autograd, torch.export and FLOP counters each operator is one

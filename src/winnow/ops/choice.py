@@ -6,7 +6,8 @@
     plain   grid sampling, level by level; every device, every type                         `plain.py`
 
 By default the first of them that serves the values at hand; a name prefers one, and where that one cannot serve
-(float64, another device) `plain` does. Only triton cannot be preferred where there is no GPU.
+(float64, another device) `plain` does. But triton cannot be preferred where there is no GPU, nor cpu where no kernels
+were built.
 """
 
 from __future__ import annotations
@@ -61,7 +62,7 @@ class Backend(Protocol):
 
 
 BACKENDS: dict[str, Backend] = {"cpu": cpu, "torch": bags, "triton": gpu, "plain": plain}  # fastest first
-_wanted = os.environ.get("WINNOW_OPS", "auto")
+_wanted = os.environ.get("WINNOW_OPS") or "auto"
 
 
 def wanted() -> str:
@@ -73,7 +74,7 @@ def wanted() -> str:
 def use(name: str) -> Iterator[None]:
     """Prefer a backend for a while, in the whole process; "auto" is the fastest that serves."""
     global _wanted  # noqa: PLW0603 (a plain global is what torch.compile can guard on)
-    _known(name)
+    known(name)
     before, _wanted = _wanted, name
     try:
         yield
@@ -83,7 +84,7 @@ def use(name: str) -> Iterator[None]:
 
 def backend_of(values: Tensor) -> str:
     """The name of the backend that would answer for these values."""
-    names = list(BACKENDS) if wanted() == "auto" else [_known(wanted()), "plain"]
+    names = list(BACKENDS) if wanted() == "auto" else [known(wanted()), "plain"]
     name = next(name for name in names if BACKENDS[name].serves(values))
     if wanted() == "auto" and name == "torch":
         _tell_that_it_could_be_faster(library.missing())
@@ -103,9 +104,11 @@ def _tell_that_it_could_be_faster(reason: str | None) -> None:
                                         "kernels are not there: %s", reason)
 
 
-def _known(name: str) -> str:
+def known(name: str) -> str:
+    """The name of a backend that can be used here, or "auto"; UsageError if it is neither."""
     if name != "auto" and name not in BACKENDS:
         raise UsageError(f"no operators are called {name!r}; WINNOW_OPS and use() take auto, {', '.join(BACKENDS)}")
-    if name == "triton" and (reason := gpu.missing()):
-        raise UsageError(f"the operators called triton cannot be used here: {reason}")
+    reason = {"triton": gpu.missing, "cpu": library.missing}.get(name, lambda: None)()
+    if reason:
+        raise UsageError(f"the operators called {name} cannot be used here: {reason}")
     return name

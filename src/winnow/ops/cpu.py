@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
@@ -11,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..structures import Shapes
-from . import library, plain
+from . import fit, library, plain
 from .plain import late_levels, share
 
 FLOATS: Any = {"dtype": torch.float32, "device": "cpu"}  # what kernels write, whatever torch makes by default
@@ -141,8 +140,12 @@ def _made(values: Tensor, *shape: int) -> Tensor:
 
 def _run(name: str, shapes: Shapes, late: _Late | None = None, **tensors: Tensor) -> None:
     """Call a kernel on tensors whose first three dimensions are images, queries or tokens, and heads."""
-    _check(shapes, late, tensors)
-    images, queries, heads, _, points = tensors["places"].shape[:5]
+    fit.check(shapes, tensors)
+    images, queries, heads, levels, points = tensors["places"].shape[:5]
+    if levels * points > MOST:
+        raise ValueError(f"a head reads at most {MOST} places, got {levels} levels of {points}")
+    if late:
+        _check_padding(late, tensors["tokens"])
     sides = [side for shape in shapes for side in shape]
     corners = tensors["reference"].shape[-1] if "reference" in tensors else 0
     channels = tensors["values"].shape[-1] if "values" in tensors else 1
@@ -156,31 +159,6 @@ def _run(name: str, shapes: Shapes, late: _Late | None = None, **tensors: Tensor
         call.weight, call.bias = late.weight.data_ptr(), late.bias.data_ptr()
         call.padding = None if late.padding is None else late.padding.data_ptr()
     library.kernel(name)(ctypes.byref(call))
-
-
-def _check(shapes: Shapes, late: _Late | None, tensors: Mapping[str, Tensor]) -> None:
-    """ValueError unless tensors fit each other: a kernel trusts what it is told, and would read beyond them."""
-    images, queries, heads, *rest = places = tuple(tensors["places"].shape)
-    if len(rest) != 3 or rest[0] != len(shapes) or rest[2] != 2 or not 0 < rest[0] * rest[1] <= MOST:
-        raise ValueError(f"places have shape (B, Q, M, L, P, 2) with 1 to {MOST} places L * P, got {places} for "
-                         f"{len(shapes)} levels")
-    tokens, whole = sum(h * w for h, w in shapes), tensors["tokens"].shape[1] if late else 0
-    asked = (images, queries, heads)
-    for role, first, row in (("values", (images, tokens - whole, heads), None), ("tokens", (images, whole, 1), None),
-                             ("keys", (images, tokens, heads), None),
-                             ("weights", asked, rest[0] * rest[1]), ("rows", asked, None),
-                             ("reference", (images, queries, 1), None)):
-        x = tensors.get(role)
-        if x is not None and (x.shape[:3] != first or row not in (None, x.shape[3:].numel())):
-            raise ValueError(f"{role} {tuple(x.shape)} do not fit places {places} on levels of {shapes}")
-    if late:
-        _check_padding(late, tensors["tokens"])
-    for role in ("rows", "keys"):
-        if role in tensors and tensors[role].shape[-1] != tensors["values"].shape[-1]:
-            raise ValueError(f"{role} of {tensors[role].shape[-1]} channels do not fit values of "
-                             f"{tensors['values'].shape[-1]}")
-    if "reference" in tensors and tensors["reference"].shape[3:] not in ((rest[0], 2), (rest[0], 4)):
-        raise ValueError(f"a reference is (B, Q, L, 2 | 4), got {tuple(tensors['reference'].squeeze(2).shape)}")
 
 
 def _check_projection(tokens: Tensor, values: Tensor, weight: Tensor, bias: Tensor) -> None:

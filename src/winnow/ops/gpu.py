@@ -16,18 +16,20 @@ import os
 import warnings
 from contextlib import nullcontext
 from functools import cache, partial
+from threading import Lock
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ..structures import Shapes
-from . import plain
+from . import fit, plain
 
 __all__ = ["ask", "attend", "attend_backward", "match", "missing", "read", "sample", "sample_backward", "serves",
            "splat"]
 
 TYPES = (torch.float32, torch.bfloat16, torch.float16)
+LAUNCHING = Lock()  # Triton's tuner keeps the arguments of a launch where another thread's would overwrite them
 
 
 def serves(values: Tensor) -> bool:
@@ -66,6 +68,7 @@ def missing() -> str | None:
 
 def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """See `ops.deformable_sample`."""
+    fit.check(shapes, {"values": values, "places": locations, "weights": weights})
     out = values.new_empty(values.shape[0], locations.shape[1], *values.shape[2:])
     _run("sample", shapes, locations, [out], [values, locations, weights], **_width(values))
     return out.flatten(2)
@@ -73,6 +76,8 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
 
 def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, logits: Tensor) -> Tensor:
     """See `ops.deformable_attend`."""
+    fit.check(shapes, {"values": values, "places": offsets.expand(-1, -1, -1, len(shapes), -1, -1),
+                       "reference": reference[:, :, None], "weights": logits})
     out = values.new_empty(values.shape[0], offsets.shape[1], *values.shape[2:])
     _run("attend", shapes, offsets, [out], [values, offsets, reference.flatten(2), logits], **_width(values),
          SIDES=reference.shape[-1], EACH_LEVEL=offsets.shape[3] > 1, PLACES=_padded(logits.shape[-1]))
@@ -81,6 +86,7 @@ def attend(values: Tensor, shapes: Shapes, offsets: Tensor, reference: Tensor, l
 
 def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:
     """See `ops.deformable_match`."""
+    fit.check(shapes, {"values": keys, "places": locations, "rows": asked})
     out = keys.new_empty(locations.shape[:-1])
     _run("match", shapes, locations, [out], [keys, locations, asked], **_width(keys))
     return out
@@ -88,6 +94,7 @@ def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Ten
 
 def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
     """See `ops.deformable_splat`."""
+    fit.check(shapes, {"places": locations, "weights": weights})
     _tell_if_order_matters("deformable_splat", weights)
     received = weights.new_zeros(weights.shape[0], sum(h * w for h, w in shapes), dtype=torch.float32)
     _run("splat", shapes, locations, [received], [locations, weights], tokens=received.shape[1])
@@ -97,11 +104,13 @@ def splat(shapes: Shapes, locations: Tensor, weights: Tensor) -> Tensor:
 def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations: Tensor,
                     weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Gradients of values, locations and weights; sums are kept in float32."""
+    came = gradient.unflatten(-1, values.shape[2:])
+    fit.check(shapes, {"values": values, "places": locations, "weights": weights, "rows": came})
     _tell_if_order_matters("the gradient of deformable_sample", values)
     to_values = values.new_zeros(values.shape, dtype=torch.float32)
     to_places, to_weights = locations.new_empty(locations.shape), weights.new_empty(weights.shape)
     _run("sample_backward", shapes, locations, [to_values, to_places, to_weights],
-         [gradient.unflatten(-1, values.shape[2:]), values, locations, weights], **_width(values),
+         [came, values, locations, weights], **_width(values),
          tokens=values.shape[1])
     return to_values.to(values.dtype), to_places, to_weights
 
@@ -126,7 +135,7 @@ def _run(name: str, shapes: Shapes, places: Tensor, results: list[Tensor], given
     rows = [_by_rows(each) for each in given]
     numbers: dict[str, Any] = {"levels": _levels(shapes, places.device), "queries": queries, "heads": heads,
                                "LEVELS": len(shapes), "POINTS": places.shape[4], **more}
-    with torch.cuda.device(places.device) if places.is_cuda else nullcontext():
+    with LAUNCHING, torch.cuda.device(places.device) if places.is_cuda else nullcontext():
         getattr(gpu_kernels, name)[programs](
             *results, *(word for x in rows for word in (x, *x.stride()[:min(3, x.dim() - 1)])), **numbers)
 

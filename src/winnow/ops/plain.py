@@ -22,7 +22,8 @@ def locate(reference: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     Offsets count in tokens around a point, and in halves of the box's side around a box: a step of P reaches it
     (Zhu et al., 2021, A.4). One level of offsets may stand for all.
     """
-    start = reference[:, :, None, :, None, :2].repeat(1, 1, 1, 1, offsets.shape[-2], 1)  # rows of two would be slow
+    start = _wide(reference[:, :, None, :, None, :2])
+    start = start.repeat(1, 1, 1, 1, offsets.shape[-2], 1)  # rows of two would be slow
     return start + offsets * _step(reference, offsets, shapes)
 
 
@@ -56,7 +57,7 @@ def trace_back(to_locations: Tensor, to_weights: Tensor, shapes: Shapes, offsets
 
 def _step(reference: Tensor, offsets: Tensor, shapes: Shapes) -> Tensor:
     """How far an offset of 1 leads, in [0, 1] of each level: (L, P, 2) for points, (B, Q, 1, L, P, 2) for boxes."""
-    points = offsets.shape[-2]
+    points, reference = offsets.shape[-2], _wide(reference)
     if reference.shape[-1] == 4:
         return reference[:, :, None, :, None, 2:].repeat(1, 1, 1, 1, points, 1) * (0.5 / points)
     return reference.new_tensor([(1 / max(w, 1), 1 / max(h, 1)) for h, w in shapes])[:, None].repeat(1, points, 1)
@@ -75,8 +76,9 @@ def sample(values: Tensor, shapes: Shapes, locations: Tensor, weights: Tensor) -
 def match(keys: Tensor, shapes: Shapes, locations: Tensor, asked: Tensor) -> Tensor:
     """See `ops.deformable_match`."""
     batch, _, heads, _ = keys.shape
-    rows = asked.transpose(1, 2).flatten(0, 1).to(locations.dtype)  # (B*M, Q, D)
-    answers = [torch.einsum("nqd,ndqp->nqp", rows, points) for points in _points(keys, shapes, locations)]
+    rows = asked.transpose(1, 2).flatten(0, 1)  # (B*M, Q, D)
+    found = _points(keys, shapes, locations)
+    answers = [torch.einsum("nqd,ndqp->nqp", rows.to(points.dtype), points) for points in found]
     answered = torch.stack(answers, 2).unflatten(0, (batch, heads)).transpose(1, 2)
     return answered.masked_fill(_nowhere(locations), torch.nan).to(keys.dtype)
 
@@ -143,7 +145,7 @@ def sample_backward(gradient: Tensor, values: Tensor, shapes: Shapes, locations:
         to_values.append(to_plane.flatten(2))
         to_locations.append(2 * to_grid)
     return (torch.cat(to_values, -1).unflatten(0, (batch, heads)).permute(0, 3, 1, 2).to(values.dtype),
-            torch.stack(to_locations, 2).unflatten(0, (batch, heads)).transpose(1, 2),
+            torch.stack(to_locations, 2).unflatten(0, (batch, heads)).transpose(1, 2).to(locations.dtype),
             torch.stack(to_weights, 2).unflatten(0, (batch, heads)).transpose(1, 2).to(weights.dtype))
 
 
@@ -171,7 +173,7 @@ def _grids(locations: Tensor) -> Tensor:
 
     Far outside, its integers overflow and it reads anything. A level's width outside, nothing is left to read.
     """
-    return (2 * locations.clamp(-1, 2) - 1).transpose(1, 2).flatten(0, 1)
+    return (2 * _wide(locations).clamp(-1, 2) - 1).transpose(1, 2).flatten(0, 1)
 
 
 def _planes(values: Tensor, shapes: Shapes, dtype: torch.dtype) -> Iterator[Tensor]:
@@ -179,6 +181,11 @@ def _planes(values: Tensor, shapes: Shapes, dtype: torch.dtype) -> Iterator[Tens
     batch, _, heads, dim = values.shape
     for value, (h, w) in zip(values.split([h * w for h, w in shapes], 1), shapes, strict=True):
         yield value.permute(0, 2, 3, 1).reshape(batch * heads, dim, h, w).to(dtype)
+
+
+def _wide(x: Tensor) -> Tensor:
+    """x in float32 at least."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
 
 
 def _nowhere(locations: Tensor) -> Tensor:

@@ -37,7 +37,7 @@ INLINE Corners four(float *room, int64_t n) {
 
 static Spots furnish(float *room, int64_t n) {
     int64_t size = padded(n);
-    for (int64_t i = 0; i < ROOM(n); i++) room[i] = 0;
+    memset(room, 0, (size_t)ROOM(n) * sizeof(float)); /* of no type: some fields are integers */
     float *field[FIELDS];
     for (int i = 0; i < FIELDS; i++) field[i] = room + i * size;
     return (Spots){n, field[0], field[1], (int32_t *)field[2], (int32_t *)field[3], field[4], field[5], field[6],
@@ -45,13 +45,16 @@ static Spots furnish(float *room, int64_t n) {
                    (int32_t *)field[14], field[15], four(room + FIELDS * size, n)};
 }
 
+/* The length of a side. A level without tokens has one, too, as infinity times zero is no number. */
+INLINE float extent(int64_t tokens) { return (float)(tokens ? tokens : 1); }
+
 static void lay_level(const Call *call, int64_t level, Spots *spots, int64_t from, int64_t to) {
     int64_t start = 0, height = call->shapes[2 * level], width = call->shapes[2 * level + 1];
     for (int64_t l = 0; l < level; l++) start += call->shapes[2 * l] * call->shapes[2 * l + 1];
     for (int64_t i = from; i < to; i++) {
-        spots->width[i] = spots->step_x[i] = (float)width;
-        spots->height[i] = spots->step_y[i] = (float)height;
-        spots->columns[i] = (int32_t)width;
+        spots->width[i] = spots->step_x[i] = extent(width);
+        spots->height[i] = spots->step_y[i] = extent(height);
+        spots->columns[i] = height ? (int32_t)width : 0; /* none exist where there is no column */
         spots->start[i] = (int32_t)start;
     }
 }
