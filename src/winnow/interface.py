@@ -71,7 +71,8 @@ class BaseDetector(nn.Module, ABC):
         in its place and warns of it, as that is quicker there. Its weights are final: after loading others into
         this detector, optimize it again.
 
-        A detector of another kind than those in `papers` has no such form: it comes back itself, in "fp32" only.
+        A detector of another kind than those in `papers` has no such form, nor has one with parts derived from theirs,
+        as these may compute in another way: it comes back itself, in "fp32" only.
         Raises UsageError for a precision that can't be had.
         """
         from .fast import optimized  # noqa: PLC0415  (it is made of the parts, which know this interface)

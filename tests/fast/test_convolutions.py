@@ -57,6 +57,22 @@ def test_no_norm_is_left_and_every_block_ends_in_one_step(name: str) -> None:
     assert sum(isinstance(part, Step) and part.relu for part in quick.modules()) >= 9
 
 
+def test_what_nobody_reads_is_not_computed() -> None:
+    class Cut(nn.Module):
+        channels = (4,)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.unread, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 1), nn.BatchNorm2d(4)
+
+        def forward(self, x: Tensor) -> list[Tensor]:
+            x = self.norm(self.first(x))
+            self.unread(x)
+            return [x]
+
+    assert sum(isinstance(part, nn.Conv2d) for part in fused(Cut().eval()).modules()) == 1
+
+
 @pytest.mark.skipif(library.missing() is not None, reason=f"needs the kernels: {library.missing()}")
 def test_convolutions_by_three_go_winograds_way() -> None:
     quick = Maps(experienced(NETWORKS["torchvision"].build(3)), torch.float32)
@@ -158,7 +174,20 @@ class Spread(nn.Module):
         return [self.norm((first + second).relu()), third + fourth]
 
 
-@pytest.mark.parametrize("kind", [Twice, Returned, Winding, Stated, Crossing, Spread])
+class Onto(nn.Module):
+    """A sum with what the convolution itself reads, which must not be written over meanwhile."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.channels = [4]
+        self.first, self.second, self.norm = nn.Conv2d(3, 4, 1), nn.Conv2d(4, 4, 3, padding=1), nn.BatchNorm2d(4)
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        x = self.first(x)
+        return [(x + self.norm(self.second(x))).relu()]
+
+
+@pytest.mark.parametrize("kind", [Twice, Returned, Winding, Stated, Crossing, Spread, Onto])
 @pytest.mark.parametrize("onednn", [True, False])
 def test_networks_of_other_shapes_stay_right(kind: type[nn.Module], onednn: bool,
                                                     monkeypatch: pytest.MonkeyPatch) -> None:

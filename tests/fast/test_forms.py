@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from winnow import fast, linear, ops, papers
 from winnow.attention import DenseAttention
@@ -25,7 +25,6 @@ from winnow.fast.chosen import Chosen
 from winnow.fast.places import REMEMBERED, STRIP, walk_along
 from winnow.fast.products import ROWS, Product, blocks
 from winnow.interface import BaseDetector
-from winnow.mlp import FeedForward
 from winnow.ops import choice, library, matrix
 from winnow.selection import Lite
 from winnow.structures import Batch, Output
@@ -133,20 +132,23 @@ class Doubtful(Detector):
         return replace(output, final=replace(output.final, logits=output.final.logits / 2))
 
 
-class Sharper(FeedForward):
-    """A part that does."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        return 2 * super().forward(x)
-
-
-def test_what_is_derived_computes_in_its_own_way() -> None:
+def test_a_derived_detector_computes_in_its_own_way() -> None:
     detector = compose("sparse_detr").eval()
-    detector.encoder.layers[0].feedforward.__class__ = Sharper
-    agree(detector, detector.optimize(), batch_of((64, 96), (48, 64)))
     detector.__class__ = Doubtful
     assert detector.optimize() is detector
-    with pytest.raises(UsageError, match="a Doubtful has no form that computes in bf16"):
+    with pytest.raises(UsageError, match="a Doubtful has no form that computes in bf16; take fp32"):
+        detector.optimize("bf16")
+
+
+@pytest.mark.parametrize("name", ["neck", "encoder", "encoder.plan.scorer", "encoder.plan.scorer.project", "queries",
+                                  "encoder.layers.0.feedforward", "encoder.layers.0.attention.output_proj",
+                                  "decoder", "decoder.layers.1.attention", "decoder.layers.0.converse"])
+def test_derived_parts_compute_in_their_own_way(name: str) -> None:
+    detector = compose("sparse_detr").eval()
+    part = detector.get_submodule(name)
+    part.__class__ = type("Own", (type(part),), {})
+    assert detector.optimize() is detector
+    with pytest.raises(UsageError, match="in bf16, as its parts Own compute in ways of their own; take fp32"):
         detector.optimize("bf16")
 
 
@@ -163,6 +165,7 @@ def test_encoders_of_other_layers_stay_as_they_are(change: str, precision: str) 
     if precision == "fp32":
         agree(detector, quick, batch_of((64, 96), (48, 64)))
     assert quick(batch_of((64, 96))).final.boxes.isfinite().all()
+    assert [type(each) for each in quick.encoder.layers] == [type(each) for each in detector.encoder.layers]
 
 
 def test_operators_that_are_not_there_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -30,7 +30,7 @@ from ..interface import BaseDetector
 from ..linear import has_halves
 from ..ops.choice import known, wanted
 from .detector import OnlyPredicts
-from .forms import Form, has_form, quick
+from .forms import Form, has_form, own_ways, quick
 
 Precision = Literal["fp32", "bf16", "fp16"]
 PRECISIONS: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,10 +41,12 @@ def optimized(detector: BaseDetector, precision: str = "fp32") -> BaseDetector:
     if precision not in PRECISIONS:
         raise UsageError(f"a precision is one of {', '.join(PRECISIONS)}, got {precision!r}")
     known(wanted())  # before parts without operators take the slow way in silence
-    if not has_form(detector):
+    own = own_ways(detector)
+    if own or not has_form(detector):
         if precision == "fp32":
             return detector
-        raise UsageError(f"a {type(detector).__name__} has no form that computes in {precision}; take fp32")
+        parts = f", as its parts {', '.join(own)} compute in ways of their own" if own else ""
+        raise UsageError(f"a {type(detector).__name__} has no form that computes in {precision}{parts}; take fp32")
     device = next(detector.parameters()).device
     if precision == "fp16" and device.type == "cpu":
         raise UsageError("processors compute slowly in fp16; take bf16 there, or move the detector to a GPU first")

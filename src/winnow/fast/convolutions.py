@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, cast
 
 import torch
@@ -25,6 +26,7 @@ NORMS = (_BatchNorm, FrozenBatchNorm2d)
 IDLE = (nn.Identity, nn.Dropout)
 FRESH = (nn.Conv2d, nn.MaxPool2d)  # their results are theirs alone
 SUMS: tuple[Callable[..., Any], ...] = (operator.add, operator.iadd, torch.add)
+WRITING = tuple(getattr(operator, name) for name in dir(operator) if name[0] == "i" and f"__{name}__" in dir(operator))
 RELUS: tuple[Callable[..., Any] | str, ...] = (F.relu, torch.relu, "relu", "relu_")
 
 
@@ -74,7 +76,7 @@ def _added(x: Tensor, other: Tensor | None) -> Tensor:
     """A map and another, either of which may stand for many pixels; another of the result's shape is overwritten."""
     if other is None:
         return x
-    return other.add_(x) if other.shape == torch.broadcast_shapes(x.shape, other.shape) else x + other
+    return other.add_(x) if other.shape == x.shape else x + other
 
 
 @kept(lambda x, weight, bias, _, stride, padding, dilation, groups, *__: F.conv2d(
@@ -111,6 +113,7 @@ def fused(network: nn.Module) -> nn.Module:
     _skip_idle(whole)
     _fold_norms(whole)
     _join_steps(whole)
+    whole.graph.eliminate_dead_code(partial(_acts, whole))
     whole.delete_all_unused_submodules()
     whole.recompile()
     return whole
@@ -224,13 +227,22 @@ def _carried(whole: fx.GraphModule, added: fx.Node, end: fx.Node) -> fx.Node | N
         return None
     first, second = added.args
     other = second if first is end else first
-    if not isinstance(other, fx.Node) or other is end:
+    if not isinstance(other, fx.Node) or other in (end, end.args[0]):  # nor what the convolution reads
         return None
     fresh = isinstance(_module(whole, other), (*FRESH, Step))
     order = {node: place for place, node in enumerate(whole.graph.nodes)}
     read = all(isinstance(_module(whole, user), (*FRESH, Step)) and order[user] < order[added]
                for user in other.users if user is not added)
     return other if fresh and read and order[other] < order[added] else None
+
+
+def _acts(whole: fx.GraphModule, node: fx.Node) -> bool:
+    """Whether a node does something even if nobody reads what it returns: it may write over what it was given."""
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "_")
+    return (node.is_impure() or (node.op == "call_method" and name.endswith("_"))
+            or (node.op == "call_function" and (name.endswith("_") or node.target in WRITING))
+            or getattr(_module(whole, node), "inplace", False) or True in (*node.args, node.kwargs.get("inplace"))
+            or "out" in node.kwargs)
 
 
 def _module(whole: fx.GraphModule, node: fx.Node | None) -> nn.Module | None:

@@ -8,15 +8,17 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-from ..attention import DeformableAttention, DenseAttention, KeyAwareAttention
+from ..attention import Attention, DeformableAttention, DenseAttention, KeyAwareAttention
 from ..decoder import Decoder, DecoderStack, LookForwardDecoder
 from ..detector import Detector
-from ..encoder import Encoder, EncoderLayer, SplitEncoderLayer
-from ..heads import Head
-from ..mlp import FeedForward
+from ..encoder import DenseEncoder, Encoder, EncoderLayer, SplitEncoderLayer
+from ..heads import Head, SetHead
+from ..linear import Linear
+from ..mlp import MLP, FeedForward
 from ..multihead import MultiheadAttention
-from ..neck import Neck
+from ..neck import Neck, PlainNeck
 from ..ops import backend_of, matrix
 from ..papers.faster_rcnn import RegionDetector
 from ..proposals import ProposalProjection
@@ -47,6 +49,9 @@ class Form:
 
 Maker = Callable[[Any, Form], Any]
 MAKERS: dict[type[nn.Module], Maker] = {}  # by exact types: what is derived from them may compute in another way
+# What others' forms take apart, and what those with a form are derived from
+PARTS = (Neck, PlainNeck, Head, SetHead, MLP, nn.Linear, Linear, NonDynamicallyQuantizableLinear)
+BASES = (DecoderStack, Proposals, Attention)
 
 
 def quick(part: nn.Module, form: Form) -> Any:
@@ -60,6 +65,15 @@ def quick(part: nn.Module, form: Form) -> Any:
 def has_form(part: nn.Module) -> bool:
     """Whether a part has a quick form of its own."""
     return type(part) in MAKERS
+
+
+def own_ways(detector: nn.Module) -> list[str]:
+    """The types of a detector's parts that are derived from those with a form, as these may compute in another way."""
+    known = (*MAKERS, *PARTS)
+    parts = [part for name, child in detector.named_children() if name not in ("backbone", "criterion")
+             for part in child.modules()]
+    own = [type(part) for part in parts if isinstance(part, (*known, *BASES)) and type(part) not in known]
+    return sorted({kind.__name__ for kind in own})
 
 
 def _of(*kinds: type[nn.Module]) -> Callable[[Maker], Maker]:
@@ -79,17 +93,24 @@ def _with_quick_parts(part: Any, form: Form) -> Any:
 @_of(Detector)
 def _(part: Detector, form: Form) -> QuickDetector:
     tokens = form.precision if _refines_in_place(part.encoder) else torch.float32
+    encoder = quick(part.encoder, form) if has_form(part.encoder) else part.encoder
     return QuickDetector(Maps(part.backbone, form.precision), PlacedNeck(cast(Neck, part.neck), form.precision, tokens),
-                         quick(part.encoder, form), quick(part.queries, form), quick(part.decoder, form),
+                         encoder, quick(part.queries, form), quick(part.decoder, form),
                          part.criterion, keep=part.keep)
 
 
 @_of(Encoder)
 def _(part: Encoder, form: Form) -> Encoder | QuickEncoder:
     if not _refines_in_place(part):
+        part.plan = quick(part.plan, form)
         return part
     layers = [QuickEncoderLayer(quick(layer, form)) for layer in part.layers]
     return QuickEncoder(layers, quick(part.plan, form))
+
+
+@_of(DenseEncoder)
+def _(part: DenseEncoder, form: Form) -> DenseEncoder:
+    return cast(DenseEncoder, _with_quick_parts(part, form))
 
 
 def _refines_in_place(part: nn.Module) -> bool:

@@ -10,7 +10,7 @@ from ..structures import Shapes
 
 
 def check(shapes: Shapes, tensors: Mapping[str, Tensor]) -> None:
-    """ValueError unless tensors, by their roles, fit levels of these shapes and each other.
+    """ValueError unless tensors, by their roles, are on one device and fit levels of these shapes and each other.
 
     Their first three dimensions are images, queries or tokens, and heads, of which whole tokens and references have
     one. `places` are (B, Q, M, L, P, 2); values are those of the levels that `tokens` are not of.
@@ -19,6 +19,9 @@ def check(shapes: Shapes, tensors: Mapping[str, Tensor]) -> None:
     if len(rest) != 3 or rest[0] != len(shapes) or rest[2] != 2 or not rest[0] * rest[1]:
         raise ValueError(f"places have shape (B, Q, M, L, P, 2), at least one of each head, got {places} for "
                          f"{len(shapes)} levels")
+    devices = {role: str(x.device) for role, x in tensors.items()}
+    if len(set(devices.values())) > 1:
+        raise ValueError(f"tensors must be on one device, got {devices}")
     tokens, whole = sum(h * w for h, w in shapes), tensors["tokens"].shape[1] if "tokens" in tensors else 0
     asked = (images, queries, heads)
     for role, first, row in (("values", (images, tokens - whole, heads), None), ("tokens", (images, whole, 1), None),
