@@ -296,6 +296,15 @@ def test_steps_that_share_an_update_cost_what_one_larger_step_would(configure, m
     assert sum(scales[1:]) == pytest.approx(scales[0], rel=1e-5)
 
 
+def test_the_last_update_of_an_epoch_counts_in_full_if_fewer_steps_share_it(configure, monkeypatch):
+    """Six pictures by fours: the last two are one update, each half of it."""
+    shares: list[float] = []
+    monkeypatch.setattr(loop, "losses_of", lambda *_: Losses({"class": torch.ones(())}))
+    monkeypatch.setattr(Accelerator, "backward", lambda self, loss: shares.append(loss.item()))
+    train(configure("accumulate=4", "batch_size=1", "epochs=1"))
+    assert shares == [1 / 4] * 4 + [1 / 2] * 2
+
+
 def test_no_clipping_leaves_gradients_as_they_are(configure, monkeypatch):
     seen = []
     clip = Accelerator.clip_grad_norm_

@@ -165,6 +165,18 @@ def test_a_damaged_state_gives_way_to_the_one_before_and_the_run_is_the_same(fin
     assert_same(folder.load_state(), whole.load_state())
 
 
+def test_another_process_may_have_set_a_damaged_state_aside(finished, monkeypatch):
+    finished.state_path.write_bytes(finished.state_path.read_bytes()[:-5000])
+    move = Path.replace
+
+    def sooner(path: Path, target: Path) -> Path:
+        move(path, target)
+        return move(path, target)
+
+    monkeypatch.setattr(Path, "replace", sooner)
+    assert finished.load_state()["epoch"] == 1
+
+
 @pytest.mark.parametrize(("change", "told"), [
     (lambda found: found.update(processes=found["processes"] * 2),
      "it ran on 2 processes with 2 images each, and now there are 1, which would change the batch; start 2, or"),

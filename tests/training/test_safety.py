@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from winnow.errors import UsageError
 from winnow.structures import Batch, Target
 from winnow.training import loop, replay, safety
 from winnow.training.diagnosis import broken_weights
@@ -170,6 +171,18 @@ def test_weights_that_are_not_finite_can_not_be_skipped(configure, spoilt):
     spoilt(nan_weight, 2)
     with pytest.raises(FloatingPointError, match="these weights are not finite: encoder"):
         train(configure("nonfinite=skip"))
+
+
+def test_a_disk_that_is_full_does_not_hide_what_was_found_out(configure, spoilt, monkeypatch, capsys):
+    def full(*_: object) -> None:
+        raise UsageError("weights.safetensors could not be written: no space left on device")
+
+    monkeypatch.setattr(replay, "save", full)
+    spoilt(nan_pixel, 2)
+    train(configure("nonfinite=skip", "epochs=1"))
+    said = " ".join(capsys.readouterr().out.split())
+    assert "the batch is not kept: weights.safetensors could not be written: no space left" in said
+    assert "the pixels of" in said and "This update is skipped, 1 update so far" in said
 
 
 def test_skipping_ends_when_it_does_not_help(configure, spoilt, monkeypatch):

@@ -47,10 +47,10 @@ def learn(trainer: Trainer, stopping: Stopping, watch: Watch) -> None:
         while trainer.epoch < recipe.epochs:
             begin_epoch(trainer)
             batches = trainer.meter.timed(trainer.train)
-            for loaded, objects in with_objects(batches, recipe.accumulate, accelerator.device):
+            for loaded, objects, steps in with_objects(batches, recipe.accumulate, accelerator.device):
                 with nullcontext() if trainer.updating else accelerator.no_sync(trainer.model):
                     losses = checked(trainer, loaded, partial(losses_of, trainer, loaded, objects))
-                    accelerator.backward(losses.total / recipe.accumulate)
+                    accelerator.backward(losses.total / steps)
                 trainer.meter.add(losses)
                 if updated := trainer.updating:
                     norm = accelerator.clip_grad_norm_(trainer.model.parameters(), recipe.clip or math.inf)

@@ -62,8 +62,9 @@ class Meter:
             began = done
 
     def as_dict(self) -> dict[str, Any]:
-        """All it knows, as plain data and tensors."""
-        return dict(vars(self))
+        """All it knows, as plain data and tensors on the processor: other processes, with other GPUs, get it too."""
+        return vars(self) | {about: {name: torch.as_tensor(each).cpu() for name, each in known.items()}
+                             for about, known in (("sums", self.sums), ("steps", self.steps))}
 
     @classmethod
     def from_dict(cls, plain: dict[str, Any], device: torch.device) -> Meter:

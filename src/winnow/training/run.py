@@ -20,6 +20,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,8 @@ class RunFolder:
                 continue
             if broken:
                 aside = self.state_path.with_name("state-damaged.pt")
-                self.state_path.replace(aside)
+                with suppress(FileNotFoundError):  # another process of the run was sooner
+                    self.state_path.replace(aside)
                 console.print(f"going on from the state before, {path.name}; the damaged one is now {aside.name}",
                               style="yellow", markup=False)
             return state

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ..data.batching import Loaded
-from ..errors import few
+from ..errors import UsageError, few
 from ..losses import Losses
 from ..progress import console, counted
 from . import replay
@@ -112,7 +112,7 @@ def incident(trainer: Trainer, loaded: Loaded, what: str, random: State) -> None
 
 
 def keep(trainer: Trainer, loaded: Loaded, names: list[str], told: str, random: State) -> Path | None:
-    """Save the batch and the weights into the run folder, unless there are enough already."""
+    """Save the batch and the weights into the run folder, unless there are enough already or they can't be written."""
     kept = trainer.folder.nonfinite
     process = trainer.accelerator.process_index
     folder = kept / (f"epoch-{trainer.epoch + 1}-step-{trainer.step + 1}" + (f"-process-{process}" if process else ""))
@@ -120,7 +120,11 @@ def keep(trainer: Trainer, loaded: Loaded, names: list[str], told: str, random: 
         return None
     about = {"epoch": trainer.epoch + 1, "step": trainer.step + 1, "names": names, "told": told,
              "precision": trainer.config.recipe.precision}
-    replay.save(folder, trainer.as_checkpoint(trainer.detector), loaded, about, random)
+    try:
+        replay.save(folder, trainer.as_checkpoint(trainer.detector), loaded, about, random)
+    except UsageError as error:  # what was found out is worth more than files to look at
+        console.print(f"the batch is not kept: {error}", style="yellow", markup=False)
+        return None
     return folder
 
 
